@@ -1,0 +1,1 @@
+"""The sandbox, the probes that run in it, and their witnesses."""

@@ -1,0 +1,1 @@
+"""What logs, submission.json and sizes say, with file and line."""

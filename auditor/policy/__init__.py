@@ -1,0 +1,1 @@
+"""Dated policies: which rule weighs what, and from where that is known."""

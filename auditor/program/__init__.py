@@ -1,0 +1,1 @@
+"""The index of a script: names, calls, def-use, run configuration, reachability."""

@@ -1,0 +1,1 @@
+"""One list of findings as terminal text, Markdown review, JSON and HTML."""

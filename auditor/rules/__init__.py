@@ -1,0 +1,1 @@
+"""One file per rule; see the base module for their shape."""

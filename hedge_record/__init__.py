@@ -1,0 +1,1 @@
+"""The record of PR 700 as a clean reference: train, export, evaluate, write the record folder."""

@@ -1,0 +1,1 @@
+"""Shards, the tokenizer's byte table, the embedded corpus, the challenge's own download."""

@@ -1,0 +1,1 @@
+"""Bits per byte, sliding window, test-time training, the Hedge mixer."""

@@ -1,0 +1,1 @@
+"""Hessians, pruning, GPTQ, the artifact."""

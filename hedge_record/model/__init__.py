@@ -1,0 +1,1 @@
+"""The 11-block GPT of the record."""

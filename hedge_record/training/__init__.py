@@ -1,0 +1,1 @@
+"""Optimizers, schedule, averaging, quantisation-aware training, the loop."""
