@@ -1,7 +1,7 @@
 """Token shards in the challenge's format, and the batches that training draws from them.
 
-A shard is 256 little-endian int32 (`[0]` = 20240520, `[1]` = 1, `[2]` = number of tokens), then that
-many little-endian uint16 tokens. The stream reads shards in name order and wraps round.
+A shard is 256 little-endian int32 (`[0]` = 20240520, `[1]` = 1, `[2]` = number of tokens), then
+that many little-endian uint16 tokens. The stream reads shards in name order and wraps round.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def check_vocabulary(path: Path, tokens: np.ndarray, vocab_size: int) -> np.ndar
     return tokens
 
 
-def load_validation_tokens(paths: Sequence[Path], vocab_size: int) -> Tensor:
+def load_validation_tokens(paths: Sequence[Path], vocab_size: int = 2**16) -> Tensor:
     """All validation tokens in order, int64 [N].
 
     Raises:
@@ -110,7 +110,7 @@ def load_validation_tokens(paths: Sequence[Path], vocab_size: int) -> Tensor:
 class TokenStream:
     """An endless stream over shards; its position can be kept and put back."""
 
-    def __init__(self, paths: Sequence[Path], vocab_size: int) -> None:
+    def __init__(self, paths: Sequence[Path], vocab_size: int = 2**16) -> None:
         if not paths:
             raise RecordError("a token stream needs at least one shard")
         self._paths = tuple(paths)
