@@ -1,1 +1,1 @@
-"""The index of a script: names, calls, def-use, run configuration, reachability."""
+"""What a script says, read without running it: its index, its data flow, what reaches what."""

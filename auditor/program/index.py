@@ -1,0 +1,140 @@
+"""The index of a submission's program: its main script, the modules beside it, their definitions.
+
+Built without importing anything of the submission. A script that cannot be parsed still gets a
+`Program`, whose `problem` says why; rules then answer `unknown`.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from auditor.program.source import parse
+from auditor.submission.model import SourceFile, Submission
+
+if TYPE_CHECKING:
+    from auditor.submission.unpack import Unpacked
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """One parsed file. `name` is what `import` calls it; the main script is `__main__`."""
+
+    name: str
+    path: str
+    source: str
+    tree: ast.Module
+
+    def line(self, number: int) -> str:
+        """The text of line `number` (from 1), stripped; empty where there is none."""
+        lines = self._lines
+        return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return self.source.splitlines()
+
+    @cached_property
+    def functions(self) -> Mapping[str, FunctionNode]:
+        """Every function by qualified name (`Class.method`, `outer.inner`)."""
+        return {
+            name: node for name, node in self._definitions if not isinstance(node, ast.ClassDef)
+        }
+
+    @cached_property
+    def classes(self) -> Mapping[str, ast.ClassDef]:
+        """Every class by qualified name."""
+        return {name: node for name, node in self._definitions if isinstance(node, ast.ClassDef)}
+
+    @cached_property
+    def _definitions(self) -> list[tuple[str, FunctionNode | ast.ClassDef]]:
+        found: list[tuple[str, FunctionNode | ast.ClassDef]] = []
+        open_bodies: list[tuple[str, ast.AST]] = [("", self.tree)]
+        while open_bodies:
+            prefix, parent = open_bodies.pop()
+            for node in ast.iter_child_nodes(parent):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    found.append((prefix + node.name, node))
+                    open_bodies.append((f"{prefix}{node.name}.", node))
+                elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+                    open_bodies.append((prefix, node))
+        return found
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the rules and probes know of a script.
+
+    `path` is the shipped main file, followed by `!unpacked` where `source` was decoded from it.
+    `tree` is None exactly if `problem` says why. `files` holds the record folder's other Python
+    files, by module name (`helpers.mixer`).
+    """
+
+    path: str
+    source: str
+    tree: ast.Module | None
+    problem: str | None = None
+    files: Mapping[str, SourceFile] = field(default_factory=dict)
+
+    @cached_property
+    def main(self) -> Module:
+        """The main script as a module; empty where it could not be parsed."""
+        return Module("__main__", self.path, self.source, self.tree or ast.Module([], []))
+
+    @cached_property
+    def siblings(self) -> Mapping[str, Module]:
+        """The files of the folder that the main script imports, directly or not, if they parse."""
+        found: dict[str, Module] = {}
+        waiting = [self.main]
+        while waiting:
+            for name in imported_names(waiting.pop().tree):
+                if name in self.files and name not in found:
+                    file = self.files[name]
+                    source = file.data.decode("utf-8", errors="replace")
+                    tree = parse(source).tree
+                    if tree is not None:
+                        found[name] = Module(name, file.path, source, tree)
+                        waiting.append(found[name])
+        return found
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """The main script, then the siblings that it imports."""
+        return (self.main, *self.siblings.values())
+
+
+def imported_names(tree: ast.Module) -> set[str]:
+    """Every module that some `import` may name; `from a import b` names `a` and `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names.add(base)
+            names.update(f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+    return names
+
+
+def build(submission: Submission, unpacked: "Unpacked") -> Program:
+    """Indexes the unpacked main script and the Python files beside it. Never raises."""
+    main = submission.main.path
+    path = f"{main}!unpacked" if unpacked.layers else main
+    if unpacked.problem is not None:
+        return Program(path, unpacked.source, None, unpacked.problem)
+    parsed = parse(unpacked.source)
+    files = {
+        _module_name(path): file
+        for path, file in submission.files.items()
+        if path.endswith(".py") and file.path != main
+    }
+    return Program(path, unpacked.source, parsed.tree, parsed.problem, files)
+
+
+def _module_name(path: str) -> str:
+    parts = PurePosixPath(path).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
