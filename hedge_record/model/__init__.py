@@ -1,1 +1,1 @@
-"""The 11-block GPT of the record."""
+"""The GPT of PR 700: names and shapes of its state dict are those of the original script."""
