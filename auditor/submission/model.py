@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 
 def blob_hash(data: bytes) -> str:
-    """Git's SHA-1 of a blob, 40 hex digits, so that a report's hash can be looked up in any clone."""
+    """Git's SHA-1 of a blob, 40 hex digits: a report's hash can be looked up in any clone."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file as shipped. `path` is POSIX and relative to the submission's root."""
+    """A file as shipped. `path` is POSIX, as a reader finds it: relative to the repository's root
+    for a pull request, as named on the command line otherwise.
+    """
 
     path: str
     data: bytes
