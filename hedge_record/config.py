@@ -85,12 +85,17 @@ class ExportConfig:
 
     gptq: Literal["cholesky", "as-submitted"] = "cholesky"
     clip_range: int = 15  # int5: codes -15..15
+    # The smallest step between two codes, in export and in quantisation-aware training alike.
+    # PR 700's is 1/clip_range: rows of small weights get fewer levels, and the artifact shrinks.
+    scale_floor: float = 1 / 15
     gptq_block: int = 128
     gptq_damping: float = 0.01
     clip_percentiles: tuple[float, ...] = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
     calibration_sequences: int = 128
     prune_fraction: float = 0.03
-    small_tensor_elements: int = 65_536  # at most so many elements: float16, neither pruned nor int5
+    small_tensor_elements: int = (
+        65_536  # at most so many elements: float16, neither pruned nor int5
+    )
     zstd_level: int = 22
 
 
@@ -183,7 +188,9 @@ def embedded() -> RecordConfig:
             ema_decay=0.97,
             log_every=20,
         ),
-        export=ExportConfig(calibration_sequences=64, small_tensor_elements=16_384),
+        export=ExportConfig(
+            calibration_sequences=64, small_tensor_elements=16_384, scale_floor=0.0
+        ),
         evaluation=EvaluationConfig(
             sequence_length=256,
             stride=64,
