@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 RECORD_FOLDER = re.compile(r"records/track_[^/]+/[^/]+")
 JSON_NAME = "submission.json"
 VARIANT = re.compile(r"train_gpt[^/]*\.py")
+TRAINER = re.compile(r"train[^/]*\.py")
 HELPER = re.compile(r"(?:test_|prepare_|setup|conftest|download_|plot_)[^/]*\.py|[^/]*_test\.py")
 
 MAX_FILE_BYTES = 8 << 20  # the longest real script has 1.6 MB, the longest log that is read 7 MB
@@ -50,25 +51,26 @@ def record_folder(path: str) -> str | None:
     return found.group() if found and path[found.end() : found.end() + 1] == "/" else None
 
 
-def folders_of(paths: Iterable[str], jsons: Iterable[str] = ()) -> list[str]:
-    """The folders among changed `paths` that are submissions of their own.
+def candidates(paths: Iterable[str], jsons: Iterable[str] = ()) -> list[list[str]]:
+    """Folders that may hold the submissions of a change, in groups: the first group that holds a
+    script counts.
 
-    A record folder counts if a script or `submission.json` in it changed. Failing that, a folder
-    beside a `submission.json` (of `jsons`) counts if a script in it changed; failing that, one
-    that holds a changed `train_gpt*.py`. The root of the repository is the empty string.
+    Of the changed `paths`: record folders where a script or `submission.json` changed; folders
+    beside a `submission.json` (of `jsons`) where a script changed; folders where a `train*.py`
+    changed. The root of the repository is the empty string.
     """
     changed = [path for path in paths if path.endswith((".py", JSON_NAME))]
-    records = {folder for path in changed if (folder := record_folder(path))}
-    if records:
-        return sorted(records)
-    beside_json = {str(PurePosixPath(path).parent) for path in jsons}
-    parents = {str(PurePosixPath(path).parent) for path in changed if path.endswith(".py")}
-    variants = {
-        str(PurePosixPath(path).parent)
-        for path in changed
-        if VARIANT.fullmatch(PurePosixPath(path).name)
-    }
-    return sorted("" if f == "." else f for f in (parents & beside_json) or variants)
+    beside_json = {_parent(path) for path in jsons}
+    scripts = [path for path in changed if path.endswith(".py")]
+    return [
+        sorted({folder for path in changed if (folder := record_folder(path))}),
+        sorted({_parent(path) for path in scripts} & beside_json),
+        sorted({_parent(path) for path in scripts if TRAINER.fullmatch(PurePosixPath(path).name)}),
+    ]
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def printable(path: str) -> str:

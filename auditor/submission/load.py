@@ -13,7 +13,7 @@ from auditor.submission.folder import (
     MAX_FILE_BYTES,
     MAX_FILES,
     MAX_FOLDER_BYTES,
-    folders_of,
+    candidates,
     main_script,
     printable,
 )
@@ -25,8 +25,11 @@ SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "node_modules"}
 
 @dataclass(frozen=True)
 class _Seen:
-    """A file that was listed. `problem` says why it is not read; `blob` is its hash, if known."""
+    """A file that was listed. `path` is what a reader finds it by; `problem` says why it is not
+    read; `blob` is its hash, if known.
+    """
 
+    path: str
     size: int
     problem: str | None = None
     blob: str = ""
@@ -46,7 +49,6 @@ def load_target(path: Path) -> list[Submission]:
     if not path.is_dir():
         return [_lone_script(path)]
     listing = dict(_listing(path))
-    prefix = path.as_posix()
     folders = [""]
     if main_script({name: seen.size for name, seen in listing.items() if "/" not in name}) is None:
         parents = (PurePosixPath(n).parent for n in listing if n.endswith("/" + JSON_NAME))
@@ -58,7 +60,6 @@ def load_target(path: Path) -> list[Submission]:
         submission = _build(
             inner,
             partial(_read_below, path / folder),
-            str(PurePosixPath(prefix, folder)),
         )
         if submission is not None:
             found.append(submission)
@@ -81,40 +82,47 @@ def load_from_clone(clone: Clone, pr: int, at: str | None = None) -> list[Submis
     head = clone.commit(at) if at else clone.head_of(pr)
     changed = [os.fsdecode(entry.path) for entry in clone.changed(clone.base_of(head), head)]
     tree = {os.fsdecode(entry.path): entry for entry in clone.tree(head)}
-    folders = folders_of(changed, (path for path in tree if path.endswith(JSON_NAME)))
-    if len(folders) > 1:
-        touched = {folder: clone.last_touched(head, os.fsencode(folder)) for folder in folders}
-        folders.sort(key=lambda folder: (-touched[folder], folder))
-    loaded = (_from_tree(clone, tree, folder, pr, head) for folder in folders)
-    found = [submission for submission in loaded if submission is not None]
-    if not found:
-        raise AuditError(
-            f"pull request {pr} at {head[:12]} adds or changes no training script; nothing to audit"
-        )
-    return found
+    # Of the repository's root only the changed scripts count: its other files are the challenge's.
+    scripts = {path for path in changed if "/" not in path and path.endswith(".py")}
+    groups = candidates(changed, (path for path in tree if path.endswith(JSON_NAME)))
+    for folders in groups:
+        if len(folders) > 1:
+            touched = {folder: clone.last_touched(head, os.fsencode(folder)) for folder in folders}
+            folders.sort(key=lambda folder: (-touched[folder], folder))
+        # A script outside of the one record folder that holds only its claims belongs to it.
+        claims = groups[0][0] if folders is not groups[0] and len(groups[0]) == 1 else None
+        found = []
+        for folder in folders:
+            inside = {path for path in tree if path.startswith(folder + "/")} if folder else scripts
+            entries = {path[len(folder) :].lstrip("/"): tree[path] for path in sorted(inside)}
+            for path in tree if claims else ():
+                if path.startswith(f"{claims}/"):
+                    entries.setdefault(path[len(claims) + 1 :], tree[path])
+            submission = _from_tree(clone, entries, pr, head)
+            if submission is not None:
+                found.append(submission)
+        if found:
+            return found
+    raise AuditError(
+        f"pull request {pr} at {head[:12]} adds or changes no training script; nothing to audit"
+    )
 
 
-def _from_tree(
-    clone: Clone, tree: Mapping[str, Entry], folder: str, pr: int, head: str
-) -> Submission | None:
-    """The submission in one folder of a commit; of the root only the files directly there."""
-    entries = {}
-    for path, entry in tree.items():
-        if folder and path.startswith(folder + "/"):
-            entries[path[len(folder) + 1 :]] = entry
-        elif not folder and "/" not in path:
-            entries[path] = entry
+def _from_tree(clone: Clone, entries: Mapping[str, Entry], pr: int, head: str) -> Submission | None:
+    """The submission among some files of a commit."""
     facts = {oid: (kind, size) for oid, kind, size in clone.check(e.oid for e in entries.values())}
     listing = {}
     for name, entry in entries.items():
         kind, size = facts[entry.oid]
-        listing[name] = _Seen(size, _git_problem(entry.mode, kind), entry.oid)
+        listing[name] = _Seen(
+            os.fsdecode(entry.path), size, _git_problem(entry.mode, kind), entry.oid
+        )
 
     def read(wanted: list[str]) -> Mapping[str, bytes]:
         blobs = clone.read(entries[name].oid for name in wanted)
         return {name: blobs[entries[name].oid] for name in wanted}
 
-    return _build(listing, read, folder, pr, head)
+    return _build(listing, read, pr, head)
 
 
 def _git_problem(mode: str, kind: str) -> str | None:
@@ -128,7 +136,6 @@ def _git_problem(mode: str, kind: str) -> str | None:
 def _build(
     listing: Mapping[str, _Seen],
     read: _Read,
-    prefix: str,
     pr: int | None = None,
     head: str | None = None,
 ) -> Submission | None:
@@ -139,14 +146,12 @@ def _build(
     order = sorted(listing, key=lambda name: (name != main_name, listing[name].size, name))
     wanted, unread = _within_limits((name, listing[name]) for name in order)
     files = {
-        name: SourceFile.of(printable(str(PurePosixPath(prefix, name))), data)
+        name: SourceFile.of(printable(listing[name].path), data)
         for name, data in read(wanted).items()
     }
     # An unreadable main script is a result too: the report names it and says why.
-    unreadable = SourceFile(
-        printable(str(PurePosixPath(prefix, main_name))), b"", listing[main_name].blob
-    )
-    main = files.get(main_name, unreadable)
+    seen = listing[main_name]
+    main = files.get(main_name) or SourceFile(printable(seen.path), b"", seen.blob)
     return Submission(main, files, unread, pr=pr, head=head, is_folder=True)
 
 
@@ -209,4 +214,5 @@ def _listing(folder: Path) -> Iterator[tuple[str, _Seen]]:
             listed += 1
             if listed > 20 * MAX_FILES:
                 raise AuditError(f"{folder}: too many files; name a record folder in it")
-            yield file.relative_to(folder).as_posix(), _Seen(status.st_size, problem)
+            seen = _Seen(file.as_posix(), status.st_size, problem)
+            yield file.relative_to(folder).as_posix(), seen
