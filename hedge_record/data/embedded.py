@@ -157,8 +157,9 @@ def clean_text(text: str) -> str:
     The layout of the files would otherwise cost a fifth of all tokens.
     """
     text = text.replace("\r\n", "\n").replace("\ufeff", "")
-    lines = (re.sub(r"[\x00-\x20]+", " ", line).strip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    text = re.sub(r"[\x00-\x09\x0b-\x20]+", " ", text)
+    text = re.sub(r" ?\n ?", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def _download_sdist() -> bytes:
