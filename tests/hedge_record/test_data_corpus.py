@@ -129,15 +129,15 @@ def test_text_is_split_by_position_and_prepared_once(tmp_path: Path) -> None:
     assert MIXED_TEXT.strip().endswith(corpus.validation[0])
     assert len(train) + len(corpus.validation[0]) == pytest.approx(len(MIXED_TEXT), rel=0.01)
 
-    first = prepare_folder(corpus, tmp_path / "d", 400, reporter=SilentReporter())
+    first = prepare_folder(corpus, tmp_path / "d", 340, reporter=SilentReporter())
     stamps = {path.name: path.stat().st_mtime_ns for path in first.path.iterdir()}
-    prepare_folder(corpus, tmp_path / "d", 400, reporter=SilentReporter())
+    prepare_folder(corpus, tmp_path / "d", 340, reporter=SilentReporter())
     assert {path.name: path.stat().st_mtime_ns for path in first.path.iterdir()} == stamps
 
     # Damage is found and mended, to the byte: the tokenizer is deterministic.
     manifest = read_manifest(first.path)
     first.tokenizer.write_bytes(b"damaged")
-    prepare_folder(corpus, tmp_path / "d", 400, reporter=SilentReporter())
+    prepare_folder(corpus, tmp_path / "d", 340, reporter=SilentReporter())
     assert read_manifest(first.path) == manifest
     assert_bytes_are_counted_exactly(first.tokenizer, corpus.validation[0])
 
