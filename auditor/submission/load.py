@@ -90,7 +90,7 @@ def load_from_clone(clone: Clone, pr: int, at: str | None = None) -> list[Submis
             touched = {folder: clone.last_touched(head, os.fsencode(folder)) for folder in folders}
             folders.sort(key=lambda folder: (-touched[folder], folder))
         # A script outside of the one record folder that holds only its claims belongs to it.
-        claims = groups[0][0] if folders is not groups[0] and len(groups[0]) == 1 else None
+        claims = groups[0][0] if folders is not groups[0] and len(groups[0]) == 1 else ""
         found = []
         for folder in folders:
             inside = {path for path in tree if path.startswith(folder + "/")} if folder else scripts
