@@ -1,1 +1,1 @@
-"""Optimizers, schedule, averaging, quantisation-aware training, the loop."""
+"""Training: Muon and AdamW, the schedule, late quantisation-aware training, EMA, checkpoints."""
