@@ -1,0 +1,152 @@
+"""The mixer as PR 700 submitted it, kept so that its faults can be measured.
+
+What is wrong with it (none of this is in `mixture`, which the other presets use):
+1. The entropy expert claims the model's entropy H as its NLL whatever the target. Over the
+   vocabulary that is V * exp(-H) in place of 1, and Hedge rewards it for being wrong where the
+   model is confident. `log_mass` measures by how much the mixture exceeds a distribution.
+2. The trigram divides by at least 1: an unseen row sums to less than 1.
+3. Hedge averages over whole windows, so targets weigh in several times, and once per batch, so
+   the score depends on the batch size; each rank keeps weights of its own.
+4. A chunk's first token is counted twice, at the end of one chunk and the start of the next.
+"""
+
+import torch
+from torch import Tensor
+
+from hedge_record.evaluation.windows import WindowBatch
+
+HEDGE_EXPERT_NAMES = ("neural", "unigram", "bigram", "trigram", "entropy")
+
+
+class HedgeMixer:
+    """Five experts, one Hedge step per scored batch."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        trigram_buckets: int,
+        eta: float,
+        gate_tokens: int,
+        device: torch.device,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.eta = eta
+        self.gate_tokens = gate_tokens
+        self.log_weights = torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0], device=device)
+        self.counted = 0
+        self.unigrams = torch.zeros(vocab_size, device=device)
+        self.bigrams = torch.zeros(vocab_size, vocab_size, device=device)
+        self.bigram_totals = torch.zeros(vocab_size, device=device)
+        self.trigrams = torch.zeros(trigram_buckets, vocab_size, device=device)
+        self.trigram_totals = torch.zeros(trigram_buckets, device=device)
+        self._chunk_start = 0
+        self._scored = 0
+        self._log_mass = 0.0
+
+    def score_batch(self, batch: WindowBatch, tokens: Tensor) -> Tensor:  # noqa: ARG002
+        """NLL [n] of the scored positions of `batch`, then one Hedge step on all its positions."""
+        nll, expert_nll = self.nll(batch.logits, batch.inputs, batch.targets)
+        mass = batch.scored(self.log_mass(batch.logits, batch.inputs))
+        self._scored += mass.numel()
+        self._log_mass += float(mass.double().sum())
+        if expert_nll is not None:
+            self.update_weights(expert_nll, batch.lengths())
+        return batch.scored(nll)
+
+    def count_chunk(self, tokens: Tensor, end: int) -> None:
+        """Counts the tokens of the chunk that ends before position `end`, its last target too."""
+        self.count(tokens[self._chunk_start : end + 1])
+        self._chunk_start = end
+
+    def count(self, tokens: Tensor) -> None:
+        """Adds consecutive tokens [n] to the tables."""
+        self.counted += tokens.numel()
+        self.unigrams += tokens.bincount(minlength=self.vocab_size)
+        previous, following = tokens[:-1], tokens[1:]
+        ones = torch.ones_like(tokens, dtype=torch.float32)
+        self.bigrams.index_put_((previous, following), ones[1:], accumulate=True)
+        self.bigram_totals.index_add_(0, previous, ones[1:])
+        rows = self._trigram_rows(previous[:-1], previous[1:])
+        self.trigrams.index_put_((rows, following[1:]), ones[2:], accumulate=True)
+        self.trigram_totals.index_add_(0, rows, ones[2:])
+
+    def nll(self, logits: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mixed NLL [B, T] and that of each expert [B, T, 5]; before the gate neural and None."""
+        expert_nll = self.expert_nll(logits, inputs, targets)
+        if self.counted < self.gate_tokens:
+            return expert_nll[..., 0], None
+        mixed = torch.logsumexp(self.log_weights.log_softmax(0) - expert_nll, dim=-1)
+        return -mixed, expert_nll
+
+    def expert_nll(self, logits: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """NLL of `targets` [B, T] after `inputs` [B, T] under each expert, [B, T, 5]."""
+        log_probs = torch.log_softmax(logits, dim=-1)
+        rows = self._window_trigram_rows(inputs)
+        unigram = (self.unigrams[targets] + 0.1) / (self.counted + 0.1 * self.vocab_size)
+        bigram = (self.bigrams[inputs, targets] + 0.1) / self._bigram_denominator(inputs)
+        trigram = (self.trigrams[rows, targets] + 0.01) / self._trigram_denominator(rows)
+        return torch.stack(
+            (
+                -log_probs.gather(-1, targets[..., None]).squeeze(-1),
+                -unigram.log(),
+                -bigram.log(),
+                -trigram.log(),
+                -(log_probs.exp() * log_probs).sum(-1),
+            ),
+            dim=-1,
+        )
+
+    def expert_mass(self, logits: Tensor, inputs: Tensor) -> Tensor:
+        """What each expert's probabilities sum to over the vocabulary, [B, T, 5]."""
+        log_probs = torch.log_softmax(logits, dim=-1)
+        rows = self._window_trigram_rows(inputs)
+        row_sums = self.trigram_totals[rows] + 0.01 * self.vocab_size
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        ones = torch.ones_like(entropy)
+        return torch.stack(
+            (
+                ones,
+                ones,
+                ones,
+                row_sums / self._trigram_denominator(rows),
+                self.vocab_size * torch.exp(-entropy),
+            ),
+            dim=-1,
+        )
+
+    def log_mass(self, logits: Tensor, inputs: Tensor) -> Tensor:
+        """ln of the mixture's sum over the vocabulary [B, T]: what it takes without paying."""
+        if self.counted < self.gate_tokens:
+            return logits.new_zeros(inputs.shape)
+        weights = self.log_weights.softmax(0)
+        return (self.expert_mass(logits, inputs) * weights).sum(-1).log()
+
+    def update_weights(self, expert_nll: Tensor, lengths: list[int]) -> None:
+        """Hedge: each expert loses eta times its mean NLL over the first `lengths` positions."""
+        ends = torch.tensor(lengths, device=expert_nll.device)
+        valid = torch.arange(expert_nll.shape[1], device=expert_nll.device) < ends[:, None]
+        self.log_weights -= self.eta * expert_nll[valid].mean(0)
+
+    def figures(self) -> dict[str, float]:
+        """The experts' weights, and mean ln of the sum over the vocabulary at scored targets."""
+        weights = self.log_weights.softmax(0).tolist()
+        return {
+            **{f"weight_{n}": w for n, w in zip(HEDGE_EXPERT_NAMES, weights, strict=True)},
+            "mean_log_mass": self._log_mass / max(self._scored, 1),
+        }
+
+    def _bigram_denominator(self, inputs: Tensor) -> Tensor:
+        return self.bigram_totals[inputs] + 0.1 * self.vocab_size
+
+    def _trigram_denominator(self, rows: Tensor) -> Tensor:
+        return self.trigram_totals[rows].clamp_min(1) + 0.01 * self.vocab_size
+
+    def _window_trigram_rows(self, inputs: Tensor) -> Tensor:
+        """Rows for each position of a window, whose first knows no token before its input."""
+        before = torch.zeros_like(inputs)
+        before[:, 1:] = inputs[:, :-1]
+        return self._trigram_rows(before, inputs)
+
+    def _trigram_rows(self, before_previous: Tensor, previous: Tensor) -> Tensor:
+        return ((before_previous * 36313) ^ (previous * 27191)) % len(self.trigrams)

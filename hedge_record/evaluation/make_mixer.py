@@ -1,0 +1,35 @@
+"""The mixer that a configuration asks for."""
+
+import torch
+from torch import Tensor
+
+from hedge_record.config import EvaluationConfig
+from hedge_record.evaluation.hedge_mixer import HedgeMixer
+from hedge_record.evaluation.mixture import CompliantMixer
+from hedge_record.evaluation.ttt import Mixer
+
+
+def make_mixer(
+    config: EvaluationConfig, tokens: Tensor, vocab_size: int, device: torch.device
+) -> Mixer | None:
+    """A fresh mixer for one pass over the validation `tokens`, or None where none is wanted.
+
+    As submitted, its vocabulary is read off the validation tokens before they are scored; the
+    compliant one takes the tokenizer's `vocab_size`.
+    """
+    if config.mixer == "as-submitted":
+        return HedgeMixer(
+            int(tokens.max()) + 1,
+            trigram_buckets=config.trigram_buckets,
+            eta=config.mixer_eta,
+            gate_tokens=config.mixer_gate_tokens,
+            device=device,
+        )
+    if config.mixer == "compliant":
+        return CompliantMixer(
+            vocab_size,
+            trigram_buckets=config.trigram_buckets,
+            block_tokens=config.mixer_block_tokens,
+            device=device,
+        )
+    return None
