@@ -1,126 +1,50 @@
-"""What a submission claims: `submission.json` and its logs as numbers, each with path and line.
+"""What a submission claims of itself outside its code: `submission.json` and its logs."""
 
-Rules read `Claims` and nothing else of these files. A figure keeps its `Evidence`, so a finding
-can quote the very line that it rests on.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
-
+from auditor.evidence.figures import (
+    Claims,
+    Figure,
+    JsonClaims,
+    LogClaims,
+    Metric,
+    Setting,
+    Size,
+    SizeKind,
+)
+from auditor.evidence.logs import is_log, read_log
+from auditor.evidence.submission_json import read_submission_json
 from auditor.finding import Evidence
+from auditor.submission.folder import JSON_NAME
+from auditor.submission.model import Submission
+
+__all__ = [
+    "Claims",
+    "Figure",
+    "JsonClaims",
+    "LogClaims",
+    "Metric",
+    "Setting",
+    "Size",
+    "SizeKind",
+    "read_claims",
+]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One number and the line that it was read from."""
-
-    value: float
-    evidence: Evidence
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A line of a log that reports a score.
-
-    `tag` is what the log calls it (`final_int6_roundtrip_exact`, `quantized_ttt_phased`, `step:900`); it is not
-    the method: the same tag is printed for different evaluations. `val_loss` is in nats a token, `val_bpb`
-    in bits a byte, `eval_ms` in milliseconds.
-    """
-
-    tag: str
-    val_loss: float | None
-    val_bpb: float | None
-    eval_ms: float | None
-    evidence: Evidence
-
-
-SizeKind = Literal["model", "code", "total"]
-
-
-@dataclass(frozen=True)
-class Size:
-    """A line of a log that reports a size in bytes.
-
-    `codec` is the compressor that the line names (`int8+zlib`, `lzma`), or None. A `total` without a codec is
-    often that of the uncompressed model.
-    """
-
-    kind: SizeKind
-    codec: str | None
-    bytes: int
-    evidence: Evidence
-
-
-@dataclass(frozen=True)
-class LogClaims:
-    """One log. `path` is the file's path as shipped; `blob` is git's hash of it.
-
-    `train_stop` is the training clock in milliseconds where the wall-clock cap ended the loop; `train_end` is the
-    highest training time that any line shows. `settings` holds the hyperparameter dump as text values.
-    `embedded_source` holds the first and last line of the script's source where the log repeats it;
-    those lines are read for nothing else. `unread_bytes` counts what lay beyond the reading limit.
-    """
-
-    path: str
-    blob: str
-    encoding: str
-    metrics: tuple[Metric, ...] = ()
-    sizes: tuple[Size, ...] = ()
-    seeds: tuple[Figure, ...] = ()
-    train_stop: Figure | None = None
-    train_end: Figure | None = None
-    world_size: Figure | None = None
-    hardware: tuple[Evidence, ...] = ()
-    settings: Mapping[str, Evidence] = field(default_factory=dict)
-    embedded_source: tuple[int, int] | None = None
-    unread_bytes: int = 0
-
-    def sizes_of(self, kind: SizeKind) -> tuple[Size, ...]:
-        """The sizes of one kind, in the log's order."""
-        return tuple(size for size in self.sizes if size.kind == kind)
-
-    @property
-    def last_metric(self) -> Metric | None:
-        """The last line that reports bits per byte."""
-        return next((m for m in reversed(self.metrics) if m.val_bpb is not None), None)
-
-
-@dataclass(frozen=True)
-class JsonClaims:
-    """`submission.json`. Its schema is free in the field, so each figure may be missing.
-
-    `seed_bpb` holds the per-seed scores, in the file's order.
-    """
-
-    path: str
-    keys: tuple[str, ...]
-    val_bpb: Figure | None = None
-    val_loss: Figure | None = None
-    bytes_total: Figure | None = None
-    bytes_code: Figure | None = None
-    bytes_model: Figure | None = None
-    seeds: tuple[Figure, ...] = ()
-    seed_bpb: tuple[Figure, ...] = ()
-    track: Evidence | None = None
-    hardware: Evidence | None = None
-
-
-@dataclass(frozen=True)
-class Claims:
-    """Everything a submission says of itself outside its code.
-
-    `problems` names what could not be read as it should: malformed JSON with line and column, a log
-    that is no text.
-    """
-
-    submission_json: JsonClaims | None = None
-    logs: tuple[LogClaims, ...] = ()
-    problems: tuple[Evidence, ...] = ()
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The distinct seeds that `submission.json` or any log names, sorted."""
-        named = self.submission_json.seeds if self.submission_json else ()
-        figures = (*named, *(seed for log in self.logs for seed in log.seeds))
-        return tuple(sorted({int(figure.value) for figure in figures}))
+def read_claims(submission: Submission) -> Claims:
+    """Every claim of a submission; what could not be read is among the `problems`. Never raises."""
+    problems: list[Evidence] = []
+    described = None
+    if JSON_NAME in submission.files:
+        read = read_submission_json(submission.files[JSON_NAME])
+        if isinstance(read, Evidence):
+            problems.append(read)
+        else:
+            described = read
+    logs = []
+    for name in sorted(submission.files):
+        if is_log(name):
+            log = read_log(submission.files[name])
+            if isinstance(log, Evidence):
+                problems.append(log)
+            elif log.metrics or log.sizes or log.train_end or name.endswith(".log"):
+                logs.append(log)
+    return Claims(described, tuple(logs), tuple(problems))

@@ -1,0 +1,162 @@
+"""Reads training and evaluation logs: scores, sizes, seeds, times, hardware, each with its line.
+
+Lines are read one at a time and cut at a fixed length, and every expression is linear in it, so a
+hostile log costs no more than its size.
+"""
+
+import codecs
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from auditor.evidence.figures import Figure, LogClaims, Metric, Setting, Size, SizeKind
+from auditor.finding import Evidence
+from auditor.submission.model import SourceFile
+
+MAX_LINE = 2000
+EXCERPT = 200
+NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,3})?"
+SCORE = re.compile(rf"\b(val_loss|val_bpb)\s{{0,4}}[:=]\s{{0,8}}({NUMBER})")
+EVAL_TIME = re.compile(rf"\beval_time\s{{0,4}}[:=]\s{{0,4}}({NUMBER})\s?(ms|s)?")
+TRAIN_TIME = re.compile(rf"\btrain_time\s{{0,4}}[:=]\s{{0,4}}({NUMBER})\s?(ms|s|m|min)?\b")
+SEED = re.compile(r"\bseed\s{0,4}[:=]\s{0,4}(\d{1,15})\b", re.IGNORECASE)
+NAMED_SEED = re.compile(r"seed[_-]?(\d{1,15})", re.IGNORECASE)
+WORLD_SIZE = re.compile(r"\bworld_size\s{0,4}[:=]\s{0,4}(\d{1,6})\b")
+SIZE = re.compile(
+    r"(serialized model|code size|total submission size|submission size|total artifact size)"
+    r"[ _]{0,2}\(?([a-z0-9+_. -]{0,40}?)\)?\s{0,4}[:=]\s{0,4}(\d[\d,_]{0,20})\s?(?:bytes|b)\b",
+    re.IGNORECASE,
+)
+SIZE_KINDS: dict[str, SizeKind] = {"serialized model": "model", "code size": "code"}
+SETTING = re.compile(r"\s{1,8}([a-z][a-z0-9_]{0,60}): (.{1,200})")
+GPU_ROW = re.compile(r"\|\s{1,8}\d{1,3}\s{1,4}(?:NVIDIA|Tesla|AMD)\s.{2,60}\|")
+GPU_COUNT = re.compile(r"\b\d{1,3}\s?x\s?(?:NVIDIA )?(?:H100|H200|A100|H800|B200|L40S?|RTX ?\d{4})")
+# One cheap search says whether a line can hold any of the above.
+WORTH_READING = re.compile(
+    r"val_bpb|val_loss|train_time|seed|size|serialized|nvidia|tesla|amd|"
+    r"x ?(?:h|a|b)\d00|x ?l40|x ?rtx|^\s+[a-z]",
+    re.IGNORECASE,
+)
+SOURCE_START = re.compile(r'(?:import|from)\s\w|"""|#!')
+SOURCE_END = "=" * 50
+MIN_SOURCE_LINES = 40
+LOG_SUFFIXES = {".log", ".txt", ".out"}
+NOT_LOGS = re.compile(r"requirements|readme|license|notice|vocab|manifest", re.IGNORECASE)
+MILLISECONDS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "min": 60_000.0}
+
+
+def is_log(name: str) -> bool:
+    """True if a file of this name may be a log."""
+    path = PurePosixPath(name)
+    return path.suffix in LOG_SUFFIXES and not NOT_LOGS.search(path.name)
+
+
+def read_log(file: SourceFile) -> LogClaims | Evidence:
+    """What a log says, or why it cannot be read."""
+    decoded = _decode(file.data)
+    if decoded is None:
+        return Evidence(file.path, 0, "not text: holds NUL bytes and no UTF-16 mark")
+    encoding, text = decoded
+    return _LogReader(file, text.splitlines()).claims(encoding)
+
+
+def _decode(data: bytes) -> tuple[str, str] | None:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", data.decode("utf-16", "replace")
+    if b"\0" in data[:4096]:
+        return None
+    return "utf-8", data.decode("utf-8-sig", "replace")
+
+
+class _LogReader:
+    """Collects the figures of one log."""
+
+    def __init__(self, file: SourceFile, lines: Sequence[str]) -> None:
+        self.file = file
+        self.lines = lines
+        self.metrics: list[Metric] = []
+        self.sizes: list[Size] = []
+        self.seeds: dict[int, Figure] = {}
+        self.hardware: list[Evidence] = []
+        self.settings: dict[str, Setting] = {}
+        self.train_stop: Figure | None = None
+        self.train_end: Figure | None = None
+        self.world_size: Figure | None = None
+
+    def claims(self, encoding: str) -> LogClaims:
+        """Everything that the log says."""
+        source = self._embedded_source()
+        first, last = source or (0, -1)
+        for number, full in enumerate(self.lines, 1):
+            line = full[:MAX_LINE]
+            if not first <= number <= last and WORTH_READING.search(line):
+                self._read(line, Evidence(self.file.path, number, line.strip()[:EXCERPT]))
+        if not self.seeds and (named := NAMED_SEED.search(PurePosixPath(self.file.path).name)):
+            text = PurePosixPath(self.file.path).name
+            seed = int(named.group(1))
+            self.seeds[seed] = Figure(seed, Evidence(self.file.path, 0, text))
+        return LogClaims(
+            path=self.file.path,
+            blob=self.file.blob,
+            encoding=encoding,
+            metrics=tuple(self.metrics),
+            sizes=tuple(self.sizes),
+            seeds=tuple(self.seeds.values()),
+            train_stop=self.train_stop,
+            train_end=self.train_end,
+            world_size=self.world_size,
+            hardware=tuple(self.hardware),
+            settings=self.settings,
+            embedded_source=source,
+        )
+
+    def _embedded_source(self) -> tuple[int, int] | None:
+        """From the first line that looks like source to the rule that the baseline prints after."""
+        start = next((n for n, t in enumerate(self.lines, 1) if SOURCE_START.match(t)), None)
+        if start is None:
+            return None
+        for number in range(start, len(self.lines) + 1):
+            if self.lines[number - 1].startswith(SOURCE_END):
+                return (start, number - 1) if number - start >= MIN_SOURCE_LINES else None
+        return None
+
+    def _read(self, line: str, evidence: Evidence) -> None:
+        self._read_score(line, evidence)
+        self._read_times(line, evidence)
+        size = SIZE.search(line)
+        if size:
+            kind = SIZE_KINDS.get(size.group(1).lower(), "total")
+            codec = size.group(2).strip(" _-").lower() or None
+            count = int(size.group(3).replace(",", "").replace("_", ""))
+            self.sizes.append(Size(kind, codec, count, evidence))
+        for seed in SEED.findall(line):
+            self.seeds.setdefault(int(seed), Figure(int(seed), evidence))
+        world = WORLD_SIZE.search(line)
+        if world and self.world_size is None:
+            self.world_size = Figure(int(world.group(1)), evidence)
+        if GPU_ROW.search(line) or GPU_COUNT.search(line):
+            self.hardware.append(evidence)
+        setting = SETTING.fullmatch(line.rstrip())
+        if setting:
+            self.settings[setting.group(1)] = Setting(setting.group(2), evidence)
+
+    def _read_score(self, line: str, evidence: Evidence) -> None:
+        scores = {name: float(value) for name, value in SCORE.findall(line)}
+        if scores:
+            first = SCORE.search(line)
+            tag = line[: first.start()].strip(" \t:=|,-") if first else ""
+            timed = EVAL_TIME.search(line)
+            took = float(timed.group(1)) * MILLISECONDS[timed.group(2) or "ms"] if timed else None
+            self.metrics.append(
+                Metric(tag[:80], scores.get("val_loss"), scores.get("val_bpb"), took, evidence)
+            )
+
+    def _read_times(self, line: str, evidence: Evidence) -> None:
+        timed = TRAIN_TIME.search(line)
+        if not timed:
+            return
+        took = Figure(float(timed.group(1)) * MILLISECONDS[timed.group(2) or "ms"], evidence)
+        if "stopping_early" in line:
+            self.train_stop = took
+        if self.train_end is None or took.value > self.train_end.value:
+            self.train_end = took
