@@ -73,7 +73,10 @@ class CastedLinear(nn.Linear):
     The optimizer thus updates full-precision weights while the products run in bfloat16.
     """
 
-    fake_quantization: FakeQuantization | None = None
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        # Set here, not on the class: a compiled graph is found again when None comes back.
+        self.fake_quantization: FakeQuantization | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
         """[..., in_features] -> [..., out_features], rounded weights only in training mode."""

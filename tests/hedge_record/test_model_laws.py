@@ -1,6 +1,7 @@
 """Laws of the GPT and its parts, at sizes that take milliseconds."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -242,6 +243,26 @@ def test_rounding_is_for_training_alone_and_can_be_switched_off() -> None:
     assert model.eval()(inputs, targets).item() == plain
     set_fake_quantization(model, None)
     assert model.train()(inputs, targets).item() == plain
+
+
+def test_a_compiled_model_finds_its_graphs_again_when_rounding_switches() -> None:
+    """Else late quantisation would compile in the middle of a timed run."""
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    model = GPT(replace(tiny_model_config(), layers=1, value_embedding_layers=(0,)))
+    compiled = torch.compile(model, dynamic=False, fullgraph=True, backend=count)
+    inputs, targets = lcg_rows(1, 16)
+    seen = []
+    for setting in (None, FakeQuantization(), None, FakeQuantization()):
+        set_fake_quantization(model, setting)
+        assert compiled(inputs, targets).item() == model(inputs, targets).item()
+        seen.append(graphs)
+    assert seen == [1, 2, 2, 2]
 
 
 def test_bfloat16_touches_the_tables_alone() -> None:
