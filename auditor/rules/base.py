@@ -7,10 +7,15 @@ attributes are its page: `auditor rules ID` prints them, and the examples are it
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from auditor.evidence.claims import Claims
-from auditor.finding import Axis, Finding
+from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
+from auditor.program.configuration import Configuration, read_configuration
+from auditor.program.dataflow.interpreter import interpret
+from auditor.program.dataflow.machine import Trace
+from auditor.program.dataflow.marks import Place
 from auditor.program.index import Program
 from auditor.submission.model import Submission
 
@@ -23,6 +28,23 @@ class Context:
     program: Program
     claims: Claims
     dynamic: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The environment of the submitted run."""
+        return read_configuration(self.submission, self.claims)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The script's data flow under that environment; interpreted once, when first asked for."""
+        return interpret(self.program, self.configuration.environment)
+
+    def evidence(self, place: Place) -> Evidence:
+        """A line of the program, to be quoted."""
+        for module in self.program.modules:
+            if module.path == place.path:
+                return Evidence(place.path, place.line, module.line(place.line)[:200])
+        return Evidence(place.path, place.line, "")
 
 
 class Rule(ABC):
@@ -40,6 +62,25 @@ class Rule(ABC):
     invalid: ClassVar[tuple[str, ...]] = ()  # sources that must fire
     known_misses: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
+
+    def finding(
+        self,
+        status: Status,
+        reason: str,
+        evidence: tuple[Evidence, ...] = (),
+        *,
+        basis: Basis = Basis.STATIC,
+        confidence: Confidence = Confidence.HIGH,
+    ) -> Finding:
+        """A finding of this rule; a failure carries the rule's precedents."""
+        cited = self.precedents if status in (Status.FAIL, Status.PENDING) else ()
+        return Finding(self.id, status, basis, confidence, reason, evidence, cited)
+
+    def unread(self, context: Context) -> Finding | None:
+        """The finding for a script whose data flow could not be followed, if that is so."""
+        if context.trace.problem is None:
+            return None
+        return self.finding(Status.UNKNOWN, f"not analysed: {context.trace.problem}")
 
     @abstractmethod
     def check(self, context: Context) -> Iterator[Finding]:

@@ -1,0 +1,84 @@
+"""The policies as tables: rule to weight, each with its source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from auditor.errors import AuditError
+
+
+class Weight(StrEnum):
+    """What a rule's failure does to the verdict."""
+
+    BREAKS = "breaks"  # the score does not stand, or the record is not ready
+    WAITS = "waits"  # no ruling yet: pending
+    NOTED = "noted"  # reported, without effect
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rule's weight and the word it rests on."""
+
+    weight: Weight
+    source: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A dated reading of the rules. A rule that it does not name breaks."""
+
+    name: str
+    date: str
+    rows: Mapping[str, Row]
+
+    def weight(self, rule: str) -> Weight:
+        """The weight of a rule; a sub-rule (`C2b`) falls back on its rule (`C2`)."""
+        row = self.rows.get(rule) or self.rows.get(rule[:2])
+        return row.weight if row is not None else Weight.BREAKS
+
+
+_BREAKS, _WAITS, _NOTED = Weight.BREAKS, Weight.WAITS, Weight.NOTED
+
+README_2026_03 = Policy(
+    "readme-2026-03",
+    "2026-03-18",
+    {
+        "C1": Row(_NOTED, "not in the README of that date; asked for in issue 1017 later"),
+        "C2": Row(_NOTED, "not in the README of that date; ruled on PR 779 on 2026-03-27"),
+        "C3": Row(_BREAKS, "README: adapt only on tokens already evaluated"),
+        "C4": Row(_NOTED, "two-pass scoring was ruled out on 2026-03-27"),
+        "C5": Row(_NOTED, "ruled on PR 1797 on 2026-04-26"),
+        "C7": Row(_WAITS, "issue 1336 was never ruled on"),
+        "D1": Row(_BREAKS, "README: no validation data during training"),
+        "A1": Row(_BREAKS, "README: code and compressed model within 16,000,000 bytes"),
+        "F1": Row(_BREAKS, "README: files of a submission"),
+        "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
+    },
+)
+
+FRONTIER_2026_04 = Policy(
+    "frontier-2026-04",
+    "2026-05-02",
+    {
+        "C1": Row(_BREAKS, "issue 1017, applied by the maintainers"),
+        "C2": Row(_BREAKS, "issue 1017; rulings on PRs 779 and 982 of 2026-03-27"),
+        "C2c": Row(_BREAKS, "byte mixtures excluded in PR 1902 of 2026-04-28"),
+        "C3": Row(_BREAKS, "issue 1017; rulings on PRs 568, 1376 and 1972"),
+        "C4": Row(_BREAKS, "two-pass rescoring disallowed on 2026-03-27; PR 991"),
+        "C5": Row(_NOTED, "ruled on PR 1797, disputed in issue 1988; rows with it stayed"),
+        "C7": Row(_WAITS, "issue 1336: no ruling on causal variants"),
+        "D1": Row(_BREAKS, "README; PRs 44, 168, 728"),
+        "A1": Row(_BREAKS, "README; PRs 1809 and 1835"),
+        "F1": Row(_BREAKS, "README; audit notes on PRs 2013 and 2103"),
+        "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
+    },
+)
+
+POLICIES: Mapping[str, Policy] = {p.name: p for p in (FRONTIER_2026_04, README_2026_03)}
+
+
+def policy(name: str) -> Policy:
+    """A policy by name; `AuditError` where there is none."""
+    if name not in POLICIES:
+        raise AuditError(f"no policy is called {name!r}; there are {', '.join(POLICIES)}")
+    return POLICIES[name]

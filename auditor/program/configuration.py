@@ -1,0 +1,114 @@
+"""What ran: environment variables of the submitted run, each with the line it is known from.
+
+Weight rises in this order: the script's defaults, the README's command line, shell scripts, the
+log's hyperparameter dump. A variable for which two places of equal weight disagree stays unknown,
+and the script's default holds.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from auditor.evidence.figures import Claims
+from auditor.finding import Evidence
+from auditor.submission.model import SourceFile, Submission
+
+_ASSIGNMENT = re.compile(
+    r"(?<![\w$./-])([A-Z][A-Z0-9_]{1,60})=(\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'|[^\s\\`'\";|&)]{0,200})"
+)
+_COMMAND = re.compile(r"\b(?:torchrun|python3?|accelerate)\b[^\n]{0,400}\.py\b|\btorchrun\b")
+_FENCE = re.compile(r"^\s{0,3}(?:```|~~~)")
+_WORD = {"true": "1", "false": "0", "none": ""}
+MAX_TEXT = 400_000  # characters of a README or shell script that are read
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable as the submitted run had it."""
+
+    value: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The environment of the submitted run, as far as its files tell."""
+
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variable to text."""
+        return {name: setting.value for name, setting in self.settings.items()}
+
+
+def read_configuration(submission: Submission, claims: Claims) -> Configuration:
+    """The run configuration, as far as the record folder tells."""
+    settings: dict[str, Setting] = {"WORLD_SIZE": _world_size(claims)}
+    names = sorted(submission.files)
+    for name in names:
+        if name.rpartition("/")[2].lower().startswith("readme"):
+            settings.update(_agreed(_commands(submission.files[name])))
+    for name in names:
+        if name.endswith(".sh"):
+            settings.update(_agreed(_assignments(submission.files[name])))
+    settings.update(_agreed(_logged(claims)))
+    return Configuration(settings)
+
+
+def _world_size(claims: Claims) -> Setting:
+    """The launcher's variable: from a log, or as the record track is run."""
+    for log in claims.logs:
+        if log.world_size is not None:
+            return Setting(str(int(log.world_size.value)), log.world_size.evidence)
+    return Setting("8", Evidence("", 0, "records are run on eight devices"))
+
+
+def _agreed(found: Iterable[tuple[str, Setting]]) -> dict[str, Setting]:
+    settings: dict[str, Setting] = {}
+    disputed: set[str] = set()
+    for name, setting in found:
+        if name in settings and settings[name].value != setting.value:
+            disputed.add(name)
+        settings.setdefault(name, setting)
+    return {name: s for name, s in settings.items() if name not in disputed}
+
+
+def _commands(file: SourceFile) -> Iterator[tuple[str, Setting]]:
+    """Assignments in those fenced blocks that start the script."""
+    inside, block = False, list[tuple[int, str]]()
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        if _FENCE.match(line):
+            if inside and any(_COMMAND.search(text) for _, text in block):
+                yield from _in_lines(file.path, block)
+            inside, block = not inside, []
+        elif inside:
+            block.append((number, line))
+
+
+def _assignments(file: SourceFile) -> Iterator[tuple[str, Setting]]:
+    yield from _in_lines(file.path, list(enumerate(_text(file).splitlines(), 1)))
+
+
+def _in_lines(path: str, lines: list[tuple[int, str]]) -> Iterator[tuple[str, Setting]]:
+    for number, line in lines:
+        if line.lstrip().startswith("#"):
+            continue
+        for match in _ASSIGNMENT.finditer(line):
+            value = match[2].strip("\"'")
+            if "$" not in value:
+                yield match[1], Setting(value, Evidence(path, number, line.strip()[:200]))
+
+
+def _logged(claims: Claims) -> Iterator[tuple[str, Setting]]:
+    """The dump prints attributes; by convention the variable is the name in capitals."""
+    for log in claims.logs:
+        for name, setting in log.settings.items():
+            text = setting.value.strip()
+            value = _WORD.get(text.lower(), text)
+            if len(value) <= 60:
+                yield name.upper(), Setting(value, setting.evidence)
+
+
+def _text(file: SourceFile) -> str:
+    return file.data[:MAX_TEXT].decode("utf-8", errors="replace")

@@ -1,0 +1,167 @@
+"""Operators on abstract values: constants folded, marks united, hashing and ratios noticed."""
+
+import ast
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from auditor.program.dataflow.marks import NONE, Marks, Place, Ratio, Read, Token, affine_sum
+from auditor.program.dataflow.values import UNSET, Value, constant, linear_of
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+# After these the tokens of both sides share the bits of one number.
+_HASHING = (
+    ast.Mult,
+    ast.Mod,
+    ast.BitAnd,
+    ast.BitOr,
+    ast.BitXor,
+    ast.LShift,
+    ast.RShift,
+    ast.FloorDiv,
+)
+_LINEAR = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+_BIG = 1 << 64
+
+
+def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) -> Value:
+    """`left OP right`."""
+    if left.const is not UNSET and right.const is not UNSET:
+        folded = _fold(_BINARY.get(kind), left.const, right.const)
+        if folded is not UNSET:
+            return Value(left.deps | right.deps, const=folded)
+    deps = left.all_deps() | right.all_deps()
+    if kind in (ast.Div, ast.Sub):
+        deps |= ratios(left, right, place)
+    linear = (linear_of(left) | linear_of(right)) if kind in _LINEAR else NONE
+    start = position = None
+    if kind in (ast.Add, ast.Sub):
+        sign = 1 if kind is ast.Add else -1
+        position = affine_sum(left.affine(), right.affine(), sign)
+    if right.start is None and right.const is not UNSET and kind in _HASHING:
+        start = left.start
+    elif left.start is None and left.const is not UNSET and kind in _HASHING:
+        start = right.start
+    return Value(
+        deps,
+        linear=linear,
+        position=position,
+        start=start,
+        mixed=mix(left, right) if kind in _HASHING else left.mixed | right.mixed,
+        origin=left.origin or right.origin,
+    )
+
+
+def mix(*values: Value) -> frozenset[Token]:
+    """The tokens that cannot be told apart any more once `values` are hashed together."""
+    return frozenset().union(*(v.tokens() | v.mixed for v in values))
+
+
+def compare(kinds: list[ast.cmpop], values: list[Value]) -> Value:
+    """`a < b <= c`: a constant where all are; else a gate that carries the marks."""
+    result: Any = True
+    for kind, left, right in zip(kinds, values, values[1:], strict=False):
+        if left.const is UNSET or right.const is UNSET:
+            result = _identity(kind, left, right)
+        else:
+            result = _fold(_COMPARE[type(kind)], left.const, right.const)
+        if result is UNSET:
+            return Value(frozenset().union(*(v.all_deps() for v in values)))
+        if not result:
+            break
+    return constant(result)
+
+
+def _identity(kind: ast.cmpop, left: Value, right: Value) -> Any:
+    """`x is None` is known where `x` is an object and nothing else."""
+    if isinstance(kind, ast.Is | ast.IsNot):
+        for one, other in ((left, right), (right, left)):
+            if one.const is None and other.objects and other.const is UNSET:
+                return isinstance(kind, ast.IsNot)
+    return UNSET
+
+
+def _fold(operation: Callable[[Any, Any], Any] | None, left: Any, right: Any) -> Any:
+    """The constant result, or UNSET: the operands are the script's, so they may be hostile."""
+    if operation is None or (operation is operator.lshift and not _small(right)):
+        return UNSET
+    if operation is operator.pow and not (_small(left) and _small(right)):
+        return UNSET
+    if operation is operator.mul and not (
+        isinstance(left, int | float) and isinstance(right, int | float)
+    ):
+        return UNSET
+    if operation is operator.mod and isinstance(left, str | bytes):
+        return UNSET
+    try:
+        result = operation(left, right)
+    except (ArithmeticError, TypeError, ValueError):
+        return UNSET
+    if isinstance(result, int) and abs(result) > _BIG:
+        return UNSET
+    return UNSET if isinstance(result, complex) else result
+
+
+def _small(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= 64
+
+
+def unary(kind: type[ast.unaryop], value: Value) -> Value:
+    """`OP value`."""
+    if value.const is not UNSET:
+        try:
+            if kind is ast.Not:
+                return Value(value.deps, const=not value.const)
+            if kind is ast.USub:
+                return Value(value.deps, const=-value.const)
+        except TypeError:
+            return value
+    if kind is ast.Not and value.objects and not value.cells():
+        return constant(False)
+    if kind is ast.USub:
+        return value.replace(
+            deps=value.all_deps(), linear=linear_of(value), objects=(), position=None
+        )
+    return Value(value.all_deps())
+
+
+def ratios(left: Value, right: Value, place: Place) -> Marks:
+    """The quotients of lookups in which the numerator's key holds tokens the denominator's lacks."""
+    below = [m for m in right.all_deps() if type(m) is Read]
+    if not below:
+        return NONE
+    found = []
+    for numerator in left.all_deps():
+        if type(numerator) is not Read or not numerator.mixed:
+            continue
+        for denominator in below:
+            answer = numerator.mixed - denominator.tokens
+            if answer and numerator.tokens & denominator.tokens and denominator is not numerator:
+                found.append(Ratio(place, numerator, denominator, answer))
+                break
+    return frozenset(found)

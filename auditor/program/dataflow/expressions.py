@@ -1,0 +1,442 @@
+"""Evaluates expressions. Statements and calls are in `interpreter.py` and `calls.py`."""
+
+import ast
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from auditor.program.dataflow import arithmetic
+from auditor.program.dataflow.heap import Heap, Index, element, instances, start_of
+from auditor.program.dataflow.library import SAME, SHAPE
+from auditor.program.dataflow.marks import GRADIENT, MODEL, ZERO, Affine, Loop, Source
+from auditor.program.dataflow.values import (
+    NOTHING,
+    UNSET,
+    Bound,
+    Cell,
+    Class,
+    External,
+    Function,
+    Instance,
+    ModuleObject,
+    Scope,
+    Value,
+    constant,
+    join,
+)
+
+# Names of data files: the dataset calls its splits `fineweb_val_*` and `fineweb_train_*`.
+_SPLIT = re.compile(r"(?:^|[^a-zA-Z])(val|valid|validation|train)(?=[^a-zA-Z]|$)")
+_FILE = re.compile(r"[*/\\]|\.(?:bin|npy|npz|pt|txt|jsonl?|parquet)$|fineweb")
+_LN2 = math.log(2.0)
+_BITS = (_LN2, 1 / _LN2)
+_CONSTANTS = {
+    "math.pi": math.pi,
+    "math.e": math.e,
+    "math.inf": math.inf,
+    "numpy.e": math.e,
+    "numpy.pi": math.pi,
+}
+
+
+def is_bit_factor(value: Value) -> bool:
+    """Whether a constant turns nats into bits."""
+    return type(value.const) is float and any(abs(value.const - b) < 1e-3 for b in _BITS)
+
+
+class Expressions(Heap):
+    """Evaluation of expressions in a chain of scopes."""
+
+    scopes: tuple[Scope, ...]
+
+    @abstractmethod
+    def call(self, node: ast.Call) -> Value:
+        """A call."""
+
+    @abstractmethod
+    def invoke(
+        self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Runs something callable."""
+
+    @abstractmethod
+    def assign(self, target: ast.expr, value: Value) -> None:
+        """Binds a target."""
+
+    @abstractmethod
+    def function(self, node: ast.Lambda) -> Value:
+        """A function value with its defaults."""
+
+    def eval(self, node: ast.expr) -> Value:
+        """The abstract value of an expression."""
+        self.trace.steps += 1
+        if self.trace.steps > self.budget:
+            self.exhausted()
+        handler = _HANDLERS.get(type(node))
+        return handler(self, node) if handler is not None else NOTHING
+
+    def _constant(self, node: ast.Constant) -> Value:
+        value = node.value
+        if type(value) is str:
+            return Value(_sources(value), const=value)
+        return Value(const=value)
+
+    def _name(self, node: ast.Name) -> Value:
+        name = node.id
+        for scope in self.scopes:
+            if name in scope:
+                return scope[name]
+        return Value(objects=(External(name),))
+
+    def _joined(self, node: ast.JoinedStr) -> Value:
+        text, known, deps, parts = "", True, frozenset[Any](), []
+        for part in node.values:
+            value = self.eval(part.value if isinstance(part, ast.FormattedValue) else part)
+            parts.append(value)
+            deps |= value.all_deps()
+            simple = isinstance(part, ast.Constant) or (
+                isinstance(part, ast.FormattedValue) and part.format_spec is None
+            )
+            if value.const is not UNSET and simple:
+                text += str(value.const)
+            else:
+                known, text = False, text + "{}"
+        return Value(
+            deps | _sources(text), const=text if known else UNSET, mixed=arithmetic.mix(*parts)
+        )
+
+    def _binary(self, node: ast.BinOp) -> Value:
+        left, right = self.eval(node.left), self.eval(node.right)
+        kind = type(node.op)
+        for operand, other in ((left, right), (right, left)):
+            method = _dunder(operand, kind)
+            if method is not None:
+                return self.invoke(method, [operand, other], {}, node)
+        if kind in (ast.Div, ast.Mult):
+            if is_bit_factor(right):
+                self.report(node, left)
+            elif is_bit_factor(left):
+                self.report(node, right)
+        if kind in (ast.Add, ast.Mult) and any(c.kind in ("list", "tuple") for c in left.cells()):
+            return self._extended(node, left, right, kind)
+        return arithmetic.binary(kind, left, right, self.place(node))
+
+    def _extended(
+        self, node: ast.BinOp, left: Value, right: Value, kind: type[ast.operator]
+    ) -> Value:
+        """`list + list` and `list * n`."""
+        items = [c.element() for c in left.cells()]
+        if kind is ast.Add:
+            items += [c.element() for c in right.cells()]
+        result = self.collection(node, join(items))
+        if kind is ast.Add and any(c.kind == "tuple" for c in left.cells()):
+            for cell in result.cells():  # a key put together from pieces
+                cell.deps |= left.all_deps() | right.all_deps()
+        return result.replace(mixed=arithmetic.mix(left, right))
+
+    def _boolean(self, node: ast.BoolOp) -> Value:
+        values = []
+        for operand in node.values:
+            value = self.eval(operand)
+            truth = self.truth(value)
+            if truth is not None and truth is isinstance(node.op, ast.Or):
+                return value if not values or truth is False else join([*values, value])
+            if truth is None:
+                values.append(value)
+        if not values:
+            return value
+        return join([*values, value]) if value is not values[-1] else join(values)
+
+    def truth(self, value: Value) -> bool | None:
+        """True or False where it is known."""
+        if value.const is not UNSET:
+            return bool(value.const)
+        if value.objects and all(
+            isinstance(o, Function | Bound | Class | Instance | ModuleObject) for o in value.objects
+        ):
+            return True
+        return None
+
+    def _unary(self, node: ast.UnaryOp) -> Value:
+        return arithmetic.unary(type(node.op), self.eval(node.operand))
+
+    def _compare(self, node: ast.Compare) -> Value:
+        return arithmetic.compare(
+            node.ops, [self.eval(node.left), *map(self.eval, node.comparators)]
+        )
+
+    def _conditional(self, node: ast.IfExp) -> Value:
+        truth = self.truth(self.eval(node.test))
+        if truth is not None:
+            return self.eval(node.body if truth else node.orelse)
+        return join([self.eval(node.body), self.eval(node.orelse)])
+
+    def _sequence(self, node: ast.Tuple | ast.List | ast.Set) -> Value:
+        kind = type(node).__name__.lower()
+        items: list[Value] = []
+        rest: list[Value] = []
+        for item in node.elts:
+            if isinstance(item, ast.Starred):
+                rest.append(element(self.eval(item.value)))
+            else:
+                items.append(self.eval(item))
+        value = self.sequence(node, kind, items)
+        cell = value.cells()[0]
+        if rest:
+            cell.rest, cell.length = join(rest), None
+            cell.absorb(cell.rest)
+        if kind == "tuple":
+            value = value.replace(mixed=arithmetic.mix(*items, *rest))
+        return value
+
+    def _dict(self, node: ast.Dict) -> Value:
+        cell = self.cell("dict", node)
+        value = Value(objects=(cell,))
+        for key, item in zip(node.keys, node.values, strict=True):
+            if key is None:
+                for other in self.eval(item).cells():
+                    cell.items.update(other.items)
+                    cell.rest = other.rest or cell.rest
+                continue
+            held = self.eval(item)
+            self.store(node, value, Index((self.eval(key),), ZERO, True, True), held)
+        return value
+
+    def _subscript(self, node: ast.Subscript) -> Value:
+        base = self.eval(node.value)
+        index = self.index(node.slice)
+        for thing in base.objects:
+            if isinstance(thing, External) and thing.name == "os.environ":
+                return self.environ(index.value(), None)
+            if isinstance(thing, Instance) and thing.cls is not None:
+                method = thing.cls.find("__getitem__")
+                if method is not None:
+                    return self.invoke(method, [base, index.value()], {}, node)
+        return self.fetch(node, base, index)
+
+    def environ(self, name: Value, default: Value | None) -> Value:
+        """`os.environ.get(name, default)` under the run configuration."""
+        if isinstance(name.const, str):
+            if name.const in self.environment:
+                text = self.environment[name.const]
+                self.trace.environment[name.const] = text
+                return Value(
+                    _sources(text) | (default.deps if default else frozenset()), const=text
+                )
+            if default is not None and isinstance(default.const, str | int | float):
+                self.trace.environment[name.const] = str(default.const)
+        return default if default is not None else NOTHING
+
+    def index(self, node: ast.expr) -> Index:
+        """What stands between the brackets."""
+        nodes = node.elts if isinstance(node, ast.Tuple) else [node]
+        parts: list[Value] = []
+        lower: Affine = ZERO
+        basic, picks, sliced = True, False, False
+        for part in nodes:
+            if isinstance(part, ast.Slice):
+                bounds = [self.eval(b) for b in (part.lower, part.upper, part.step) if b]
+                lower = self.eval(part.lower).affine() if part.lower else ZERO
+                sliced = True
+                deps = frozenset(m for b in bounds for m in b.all_deps() if type(m) is Loop)
+                if deps:
+                    parts.append(Value(deps))
+                continue
+            value = self.eval(part)
+            if value.const is None or value.const is Ellipsis:
+                continue
+            parts.append(value)
+            sliced = False
+            start = start_of(value)
+            lower = start if start is not None else value.affine()
+            if value.const is UNSET:
+                basic = False
+            else:
+                picks = True
+        return Index(tuple(parts), lower, basic, picks, sliced)
+
+    def _attribute(self, node: ast.Attribute) -> Value:
+        return self.attribute(self.eval(node.value), node.attr, node)
+
+    def attribute(self, base: Value, name: str, node: ast.AST) -> Value:
+        """`base.name`."""
+        found = [
+            value
+            for thing in base.objects
+            if (value := self._member(base, thing, name, node)) is not None
+        ]
+        if found:
+            return join(found)
+        if name in SHAPE:
+            return self.sequence_of_sizes(base, node)
+        if name == "grad":
+            return Value(self.pending | {GRADIENT})
+        if name in SAME or name in ("T", "mT", "values", "indices"):
+            return base
+        if any(isinstance(o, Instance) for o in base.objects):
+            weights = tuple(o for o in base.objects if isinstance(o, Instance))
+            return Value(base.deps | {MODEL}, objects=weights)
+        return Value(base.all_deps())
+
+    def sequence_of_sizes(self, base: Value, node: ast.AST) -> Value:
+        """A shape: it forgets the contents, not the loop that the array belongs to."""
+        return Value(frozenset(m for m in base.deps if type(m) is Loop))
+
+    def _member(self, base: Value, thing: Any, name: str, node: ast.AST) -> Value | None:
+        if isinstance(thing, Instance):
+            if name in thing.attributes:
+                return thing.attributes[name]
+            if thing.cls is None or (value := thing.cls.find(name)) is None:
+                return None
+            return self._bind(value, Value(base.deps, objects=(thing,)), node)
+        if isinstance(thing, Class):
+            if name == "__name__":
+                return constant(thing.name)
+            return thing.find(name)
+        if isinstance(thing, ModuleObject):
+            return thing.scope.get(name)
+        if isinstance(thing, External):
+            dotted = f"{thing.name}.{name}"
+            if dotted in _CONSTANTS:
+                return constant(_CONSTANTS[dotted])
+            return Value(objects=(External(dotted),))
+        return None
+
+    def _bind(self, value: Value, self_value: Value, node: ast.AST) -> Value:
+        """A class attribute seen through an instance: methods get their `self`."""
+        bound: list[Any] = []
+        for thing in value.objects:
+            if isinstance(thing, Function):
+                if thing.kind == "property":
+                    return self.invoke(thing, [self_value], {}, node)
+                if thing.kind != "static":
+                    thing = Bound(thing, (self_value,))
+            bound.append(thing)
+        return value if not bound else value.replace(objects=tuple(bound))
+
+    def _comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
+    ) -> Value:
+        scope = Scope()
+        with self.within(scope):
+            entered = self.loops
+            length: int | None = None
+            for generator in node.generators:
+                iterable = self.eval(generator.iter)
+                length = length_of(iterable) if not generator.ifs else None
+                loop = Loop(self.place(node), length is not None and length <= 1)
+                self.loops = (*self.loops, loop)
+                self.assign(generator.target, element(iterable).with_deps((loop,)))
+                for test in generator.ifs:
+                    self.eval(test)
+            if isinstance(node, ast.DictComp):
+                key, item = self.eval(node.key), self.eval(node.value)
+            else:
+                key, item = NOTHING, self.eval(node.elt)
+            self.loops = entered
+        result = self.collection(node, item, length if len(node.generators) == 1 else None)
+        cell = result.cells()[0]
+        cell.kind = {ast.SetComp: "set", ast.DictComp: "dict"}.get(type(node), "list")
+        if isinstance(node, ast.SetComp) or cell.kind == "dict":
+            cell.deps |= key.all_deps()
+        return result.replace(mixed=item.mixed | key.mixed, linear=item.linear)
+
+    @contextmanager
+    def within(self, scope: Scope) -> Iterator[None]:
+        """Evaluates in an inner scope."""
+        outer = self.scopes
+        self.scopes = (scope, *outer)
+        try:
+            yield
+        finally:
+            self.scopes = outer
+
+    def _named(self, node: ast.NamedExpr) -> Value:
+        value = self.eval(node.value)
+        self.assign(node.target, value)
+        return value
+
+    def _lambda(self, node: ast.Lambda) -> Value:
+        return self.function(node)
+
+    def _starred(self, node: ast.Starred | ast.Await | ast.YieldFrom) -> Value:
+        return self.eval(node.value)
+
+    def _yield(self, node: ast.Yield) -> Value:
+        if node.value is not None:
+            self.yielded(self.eval(node.value))
+        return NOTHING
+
+    def yielded(self, value: Value) -> None:
+        """A generator hands out `value`."""
+        raise NotImplementedError
+
+    def exhausted(self) -> None:
+        """The budget is spent."""
+        raise NotImplementedError
+
+    def _call(self, node: ast.Call) -> Value:
+        return self.call(node)
+
+
+def _dunder(value: Value, kind: type[ast.operator]) -> Value | None:
+    name = {ast.Add: "__add__", ast.Sub: "__sub__", ast.Div: "__truediv__"}.get(kind)
+    if name is None:
+        return None
+    for thing in value.objects:
+        if isinstance(thing, Instance) and thing.cls is not None:
+            return thing.cls.find(name)
+    return None
+
+
+def length_of(value: Value) -> int | None:
+    """The number of elements, where it is known."""
+    cells = [o for o in value.objects if isinstance(o, Cell)]
+    return cells[0].length if len(cells) == 1 and len(value.objects) == 1 else None
+
+
+def parameters_of(values: list[Value]) -> frozenset[Instance]:
+    """The instances whose parameters are among `values`."""
+    return frozenset().union(*(instances(v) for v in values))
+
+
+def _sources(text: str) -> frozenset[Source]:
+    """The split that a file name belongs to."""
+    if len(text) > 400 or not _FILE.search(text):
+        return frozenset()
+    match = _SPLIT.search(text.rpartition("/")[2]) or _SPLIT.search(text)
+    if match is None:
+        return frozenset()
+    return frozenset({Source("train" if match[1] == "train" else "val")})
+
+
+_HANDLERS: dict[type[ast.expr], Callable[[Any, Any], Value]] = {
+    ast.Constant: Expressions._constant,
+    ast.Name: Expressions._name,
+    ast.JoinedStr: Expressions._joined,
+    ast.BinOp: Expressions._binary,
+    ast.BoolOp: Expressions._boolean,
+    ast.UnaryOp: Expressions._unary,
+    ast.Compare: Expressions._compare,
+    ast.IfExp: Expressions._conditional,
+    ast.Tuple: Expressions._sequence,
+    ast.List: Expressions._sequence,
+    ast.Set: Expressions._sequence,
+    ast.Dict: Expressions._dict,
+    ast.Subscript: Expressions._subscript,
+    ast.Attribute: Expressions._attribute,
+    ast.ListComp: Expressions._comprehension,
+    ast.SetComp: Expressions._comprehension,
+    ast.GeneratorExp: Expressions._comprehension,
+    ast.DictComp: Expressions._comprehension,
+    ast.NamedExpr: Expressions._named,
+    ast.Lambda: Expressions._lambda,
+    ast.Starred: Expressions._starred,
+    ast.Await: Expressions._starred,
+    ast.YieldFrom: Expressions._starred,
+    ast.Yield: Expressions._yield,
+    ast.Call: Expressions._call,
+}

@@ -1,0 +1,619 @@
+"""Runs a program abstractly: statements, definitions, function calls, in order of evaluation.
+
+Every loop body is evaluated once: what an earlier iteration may have done is decided afterwards,
+from the loops that an event lies in and from the identity of the objects it touches.
+"""
+
+import ast
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from auditor.program.dataflow import arithmetic
+from auditor.program.dataflow.calls import Calls
+from auditor.program.dataflow.expressions import length_of, parameters_of
+from auditor.program.dataflow.heap import Index, element, instances, own
+from auditor.program.dataflow.machine import Exhausted, Trace
+from auditor.program.dataflow.marks import GRADIENT, MODEL, Loop, Marks, Token, Weights
+from auditor.program.dataflow.values import (
+    NOTHING,
+    UNSET,
+    Bound,
+    Cell,
+    Class,
+    External,
+    Function,
+    Instance,
+    ModuleObject,
+    Scope,
+    Value,
+    constant,
+    join,
+    linear_of,
+)
+from auditor.program.index import Module, Program
+
+STEP_BUDGET = 600_000  # expressions; the field's largest scripts take about a third
+DEPTH_LIMIT = 60
+# What a block of statements ends with.
+FALLS, LEAVES = False, True
+
+
+def interpret(program: Program, environment: Mapping[str, str]) -> Trace:
+    """Interprets the main script under the given environment variables.
+
+    Never raises: what stopped the interpretation is the trace's `problem`.
+    """
+    if program.tree is None:
+        return Trace(problem=program.problem)
+    run = Interpreter(program, environment)
+    try:
+        run.module(program.main)
+    except Exhausted:
+        run.trace.problem = "the script is too large to be followed to its end"
+    except RecursionError:
+        run.trace.problem = "the script is nested too deeply to be followed"
+    return run.trace
+
+
+class Interpreter(Calls):
+    """One abstract run."""
+
+    def __init__(self, program: Program, environment: Mapping[str, str]) -> None:
+        super().__init__(environment, STEP_BUDGET)
+        self.program = program
+        self.scopes: tuple[Scope, ...] = ()
+        self.loaded: dict[str, Scope] = {}
+        self.stack: list[Function] = []
+        self.returned: list[list[Value]] = []
+        self.handed: list[list[Value]] = []
+
+    def exhausted(self) -> None:
+        """The budget is spent."""
+        raise Exhausted
+
+    def yielded(self, value: Value) -> None:
+        """A generator's caller gets `value`."""
+        if self.handed:
+            self.handed[-1].append(value)
+
+    # -- modules and definitions ------------------------------------------------------------
+
+    def module(self, module: Module) -> Scope:
+        """Runs a module's body once."""
+        if module.name in self.loaded:
+            return self.loaded[module.name]
+        scope = self.loaded[module.name] = Scope()
+        scope["__name__"] = constant(module.name)
+        scope["__file__"] = constant(module.path)
+        outer = self.path, self.scopes
+        self.path, self.scopes = module.path, (scope,)
+        self.block(module.tree.body)
+        self.path, self.scopes = outer
+        return scope
+
+    def _import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            bound = alias.asname or alias.name.partition(".")[0]
+            name = alias.name if alias.asname else bound
+            self.scopes[0][bound] = self._imported(name)
+
+    def _import_from(self, node: ast.ImportFrom) -> None:
+        base = node.module or ""
+        for alias in node.names:
+            if alias.name == "*":
+                for name, value in self._sibling(base).items():
+                    self.scopes[0].setdefault(name, value)
+                continue
+            sibling = self._sibling(base)
+            value = sibling.get(alias.name)
+            if value is None:
+                value = self._imported(f"{base}.{alias.name}".lstrip("."))
+            self.scopes[0][alias.asname or alias.name] = value
+
+    def _sibling(self, name: str) -> Scope:
+        found = self.program.siblings.get(name)
+        return self.module(found) if found is not None else Scope()
+
+    def _imported(self, name: str) -> Value:
+        if name in self.program.siblings:
+            return Value(objects=(ModuleObject(self._sibling(name)),))
+        return Value(objects=(External(name),))
+
+    def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        value = self.function(node)
+        function = value.objects[0]
+        for decorator in reversed(node.decorator_list):
+            if isinstance(decorator, ast.Name) and decorator.id in _KINDS:
+                function.kind = _KINDS[decorator.id]
+                continue
+            wrapper = self.eval(decorator)
+            for thing in wrapper.objects:
+                if isinstance(thing, Function | Bound):
+                    wrapped = self.invoke(thing, [value], {}, node)
+                    if any(isinstance(o, Function | Bound) for o in wrapped.objects):
+                        value = wrapped
+        self.scopes[0][node.name] = value
+
+    def function(self, node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef) -> Value:
+        """A function value; its defaults are evaluated where it is defined."""
+        arguments = node.args
+        defaults: dict[str, Value] = {}
+        positional = [*arguments.posonlyargs, *arguments.args]
+        for argument, default in zip(
+            reversed(positional), reversed(arguments.defaults), strict=False
+        ):
+            defaults[argument.arg] = self.eval(default)
+        for argument, given in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+            if given is not None:
+                defaults[argument.arg] = self.eval(given)
+        scopes = tuple(s for s in self.scopes if not isinstance(s, _ClassScope))
+        return Value(objects=(Function(node, self.path, scopes, defaults),))
+
+    def _class(self, node: ast.ClassDef) -> None:
+        cls = Class(node.name, self.path)
+        for base in node.bases:
+            for thing in self.eval(base).objects:
+                if isinstance(thing, Class):
+                    cls.bases.append(thing)
+                elif isinstance(thing, External):
+                    cls.foreign.append(thing.name)
+        cls.changing = _changing(node)
+        scope = _ClassScope()
+        with self.within(scope):
+            self.block(node.body)
+        cls.attributes = dict(scope)
+        for base in cls.bases:
+            cls.fields += base.fields
+        cls.fields += [
+            s.target.id
+            for s in node.body
+            if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
+        ]
+        for value in scope.values():
+            for thing in value.objects:
+                if isinstance(thing, Function) and thing.cls is None:
+                    thing.cls = cls
+        self.scopes[0][node.name] = Value(objects=(cls,))
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def invoke(
+        self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """Runs a function, a class's constructor, an instance, or something of a library."""
+        if isinstance(function, Value):
+            return join([self.invoke(f, args, named, node) for f in function.objects] or [NOTHING])
+        if isinstance(function, Bound):
+            result = self.invoke(
+                function.function, [*function.first, *args], {**function.named, **named}, node
+            )
+            return _of_network(function, result, [*args, *named.values()])
+        if isinstance(function, Function):
+            return self._run(function, args, named)
+        if isinstance(function, Class):
+            return self._instantiate(function, args, named, node)
+        if isinstance(function, Instance):
+            return self._call_instance(function, args, named, node)
+        if isinstance(function, External):
+            return self.external(function.name, args, named, node)
+        return NOTHING
+
+    def _instantiate(
+        self, cls: Class, args: list[Value], named: dict[str, Value], node: ast.AST
+    ) -> Value:
+        values = [*args, *named.values()]
+        instance = Instance(cls, cls.name, frozenset(), self.loops)
+        if cls.descends_from("Optimizer"):
+            instance.parameters, instance.kind = parameters_of(values), "optimizer"
+        result = Value(objects=(instance,))
+        init = cls.find("__init__")
+        if init is not None:
+            self.invoke(init, [result, *args], named, node)
+        else:
+            for name, value in [*zip(cls.fields, args, strict=False), *named.items()]:
+                instance.attributes[name] = value
+        return result
+
+    def _call_instance(
+        self, instance: Instance, args: list[Value], named: dict[str, Value], node: ast.AST
+    ) -> Value:
+        this = Value(objects=(instance,))
+        if instance.cls is not None:
+            for name in ("__call__", "forward"):
+                method = instance.cls.find(name)
+                if method is not None:
+                    return self.invoke(Bound(method, (this,)), args, named, node)
+        last = instance.kind.rpartition(".")[2]
+        if last.endswith("Loss") and len(args) > 1:
+            return self.external("torch.nn.functional.cross_entropy", args, named, node)
+        deps = frozenset().union(*(v.all_deps() for v in [*args, *named.values()]))
+        return Value(deps | _weights(instance))
+
+    def _run(self, function: Function, args: list[Value], named: dict[str, Value]) -> Value:
+        node = function.node
+        if len(self.stack) > DEPTH_LIMIT or self.stack.count(function) > 1:
+            return Value(frozenset().union(*(a.all_deps() for a in [*args, *named.values()])))
+        scope = Scope(function.defaults)
+        self._bind_arguments(node.args, scope, args, named)
+        outer = self.path, self.scopes
+        self.path, self.scopes = function.module, (scope, *function.scopes)
+        self.stack.append(function)
+        self.trace.called.add(function.name)
+        try:
+            if isinstance(node, ast.Lambda):
+                return self.eval(node.body)
+            self.returned.append([])
+            self.handed.append([])
+            self.block(node.body)
+            handed = self.handed.pop()
+            returned = self.returned.pop()
+            if handed:
+                return self.collection(node, join(handed))
+            return join(returned) if returned else constant(None)
+        finally:
+            self.stack.pop()
+            self.path, self.scopes = outer
+
+    def _bind_arguments(
+        self, spec: ast.arguments, scope: Scope, args: list[Value], named: dict[str, Value]
+    ) -> None:
+        names = [a.arg for a in (*spec.posonlyargs, *spec.args)]
+        for name in names + [a.arg for a in spec.kwonlyargs]:
+            scope.setdefault(name, NOTHING)
+        scope.update(zip(names, args, strict=False))
+        if spec.vararg is not None:
+            scope[spec.vararg.arg] = self.sequence(spec.vararg, "tuple", args[len(names) :])
+        extra = {n: v for n, v in named.items() if n not in scope}
+        scope.update({n: v for n, v in named.items() if n in scope})
+        if spec.kwarg is not None:
+            cell = self.cell("dict", spec.kwarg)
+            cell.items.update(extra)
+            scope[spec.kwarg.arg] = Value(objects=(cell,))
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def block(self, statements: list[ast.stmt]) -> bool:
+        """Runs statements; true where control leaves the block before its end."""
+        for statement in statements:
+            handler = _STATEMENTS.get(type(statement))
+            if handler is not None and handler(self, statement) is LEAVES:
+                return LEAVES
+        return FALLS
+
+    def _expression(self, node: ast.Expr) -> None:
+        self.eval(node.value)
+
+    def _return(self, node: ast.Return) -> bool:
+        if self.returned:
+            self.returned[-1].append(self.eval(node.value) if node.value else constant(None))
+        return LEAVES
+
+    def _leave(self, node: ast.stmt) -> bool:
+        return LEAVES
+
+    def _assign(self, node: ast.Assign) -> None:
+        value = self.eval(node.value)
+        if value.origin is None and MODEL in value.deps:
+            value = value.replace(origin=self.place(node), position=value.affine())
+        for target in node.targets:
+            self.assign(target, value)
+
+    def _annotated(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.assign(node.target, self.eval(node.value))
+
+    def assign(self, target: ast.expr, value: Value) -> None:
+        """Binds a name, an attribute, an element or several."""
+        if isinstance(target, ast.Name):
+            self._scope_of(target.id)[target.id] = value
+        elif isinstance(target, ast.Tuple | ast.List):
+            self._unpack(target.elts, value)
+        elif isinstance(target, ast.Attribute):
+            self._set_attribute(self.eval(target.value), target.attr, value, target)
+        elif isinstance(target, ast.Subscript):
+            base, index = self.eval(target.value), self.index(target.slice)
+            if any(isinstance(o, External) and o.name == "os.environ" for o in base.objects):
+                name = index.value().const
+                if isinstance(name, str) and value.const is not UNSET:
+                    self.environment = {**self.environment, name: str(value.const)}
+                return
+            self._store(target, base, index, value)
+        elif isinstance(target, ast.Starred):
+            self.assign(target.value, self.collection(target, value))
+
+    def _store(self, target: ast.Subscript, base: Value, index: Index, value: Value) -> None:
+        """Into a cell; a computed array has none, so its name is bound to what it is now."""
+        if base.objects:
+            self.store(target, base, index, value)
+        elif isinstance(target.value, ast.Name | ast.Attribute | ast.Subscript):
+            deps = base.deps | value.all_deps()
+            linear = base.linear | linear_of(value)
+            self.assign(target.value, base.replace(deps=deps, linear=linear))
+
+    def _scope_of(self, name: str) -> Scope:
+        declared = self.scopes[0].get("<outer>")
+        if declared is not None and name in declared.const:
+            for scope in self.scopes[1:]:
+                if name in scope:
+                    return scope
+            return self.scopes[-1]
+        return self.scopes[0]
+
+    def _declare(self, node: ast.Global | ast.Nonlocal) -> None:
+        known = self.scopes[0].get("<outer>", constant(()))
+        self.scopes[0]["<outer>"] = constant((*known.const, *node.names))
+
+    def _unpack(self, targets: list[ast.expr], value: Value) -> None:
+        cells = [c for c in value.cells() if c.kind in ("tuple", "list") and c.rest is None]
+        whole = element(value)
+        for number, target in enumerate(targets):
+            found = [c.items[number] for c in cells if number in c.items]
+            starred = any(isinstance(t, ast.Starred) for t in targets)
+            part = join(found) if found and not starred else whole
+            if value.deps and found:
+                part = part.with_deps(value.deps)
+            self.assign(target, part)
+
+    def _set_attribute(self, base: Value, name: str, value: Value, node: ast.AST) -> None:
+        if name in ("data", "grad"):
+            self._overwrite(base, value, node)
+            return
+        several = len(base.objects) > 1
+        for thing in base.objects:
+            if isinstance(thing, Instance):
+                if thing.cls is not None and thing.cls.changes(name):
+                    value = value.replace(const=UNSET, position=None)
+                old = thing.attributes.get(name) if several else None
+                thing.attributes[name] = join([old, value]) if old is not None else value
+                own(thing, value)
+            elif isinstance(thing, Class):
+                thing.attributes[name] = value
+            elif isinstance(thing, ModuleObject):
+                thing.scope[name] = value
+
+    def _overwrite(self, base: Value, value: Value, node: ast.AST) -> None:
+        """`p.data = ...`: training if a gradient went in."""
+        for cell in base.cells():
+            cell.absorb(value)
+        if GRADIENT in value.all_deps():
+            self.train(node, instances(base), value.all_deps())
+
+    def _augmented(self, node: ast.AugAssign) -> None:
+        old = self.eval(_as_load(node.target))
+        change = self.eval(node.value)
+        new = arithmetic.binary(type(node.op), old, change, self.place(node))
+        if isinstance(node.target, ast.Subscript):
+            base, index = self.eval(node.target.value), self.index(node.target.slice)
+            self._store(node.target, base, index, change)
+            return
+        if isinstance(node.target, ast.Attribute) and node.target.attr == "data":
+            self._overwrite(self.eval(node.target.value), change, node)
+            return
+        for cell in old.cells():
+            if cell.kind == "list":
+                cell.absorb(element(change))
+                held = element(change)
+                cell.rest = held if cell.rest is None else join([cell.rest, held])
+            else:
+                cell.absorb(change)
+        if old.cells():
+            new = old.replace(mixed=new.mixed)
+        if any(isinstance(o, Instance) for o in old.objects) and GRADIENT in change.all_deps():
+            self.train(node, instances(old), change.all_deps())
+            new = old
+        self.assign(node.target, new)
+
+    def _if(self, node: ast.If) -> bool:
+        test = self.eval(node.test)
+        truth = self.truth(test)
+        if truth is not None:
+            return self.block(node.body if truth else node.orelse)
+        scope = self.scopes[0]
+        before = dict(scope)
+        outer = self.first_only
+        self.first_only = outer | _first_iteration(node.test, test)
+        left = self.block(node.body)
+        self.first_only = outer
+        after = dict(scope)
+        scope.clear()
+        scope.update(before)
+        right = self.block(node.orelse)
+        if left and right:
+            return LEAVES
+        if right:
+            scope.clear()
+            scope.update(after)
+        elif not left:
+            _merge(scope, after)
+        return FALLS
+
+    def _for(self, node: ast.For | ast.AsyncFor) -> None:
+        iterable = self.eval(node.iter)
+        length = length_of(iterable)
+        if length == 0:
+            self.block(node.orelse)
+            return
+        loop = Loop(self.place(node), length == 1)
+        self._enter(node, loop)
+        self.assign(node.target, element(iterable).with_deps((loop,)))
+        self.block(node.body)
+        self.loops = self.loops[:-1]
+        self.block(node.orelse)
+
+    def _while(self, node: ast.While) -> None:
+        loop = Loop(self.place(node))
+        self._enter(node, loop)
+        test = self.eval(node.test)
+        if self.truth(test) is not False:
+            self.block(node.body)
+        self.loops = self.loops[:-1]
+        self.block(node.orelse)
+
+    def _enter(self, node: ast.For | ast.AsyncFor | ast.While, loop: Loop) -> None:
+        """Names that the body rebinds are no constants in it; a counter changes with the loop."""
+        self.loops = (*self.loops, loop)
+        scope = self.scopes[0]
+        for name, counts in _carried(node).items():
+            value = scope.get(name)
+            if value is not None and not value.objects and not loop.once:
+                deps = value.deps | {loop} if counts else value.deps
+                scope[name] = Value(deps, start=value.start, linear=value.linear)
+
+    def _with(self, node: ast.With | ast.AsyncWith) -> bool:
+        for item in node.items:
+            value = self.eval(item.context_expr)
+            if item.optional_vars is not None:
+                self.assign(item.optional_vars, value)
+        return self.block(node.body)
+
+    def _try(self, node: ast.Try) -> bool:
+        left = self.block(node.body)
+        if not left:
+            left = self.block(node.orelse)
+        scope = self.scopes[0]
+        for handler in node.handlers:
+            before = dict(scope)
+            if handler.name:
+                scope[handler.name] = NOTHING
+            leaves = self.block(handler.body)
+            if leaves:
+                scope.clear()
+                scope.update(before)
+            else:
+                _merge(scope, before)
+                left = FALLS
+        return self.block(node.finalbody) or left
+
+    def _delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self.scopes[0].pop(target.id, None)
+
+    def _match(self, node: ast.Match) -> None:
+        self.eval(node.subject)
+        for case in node.cases:
+            self.block(case.body)
+
+
+def _of_network(function: Bound, result: Value, args: list[Value]) -> Value:
+    """A module's result depends on the tokens it was given, wherever its inside moved them.
+
+    That a network is causal is not read off its code here: flips measure it.
+    """
+    modules = [
+        thing
+        for thing in (function.first[0].objects if function.first else ())
+        if isinstance(thing, Instance)
+        and thing.cls is not None
+        and thing.cls.descends_from("Module")
+    ]
+    deps = result.all_deps()
+    if not modules or not deps:
+        return result
+    given = frozenset().union(*(a.tokens() for a in args))
+    inside = frozenset(m for m in deps if type(m) is Token) - given
+    weights = frozenset().union(*map(_weights, modules))
+    kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
+    return result.replace(deps=(deps - inside) | weights, objects=kept)
+
+
+def _weights(instance: Instance) -> Marks:
+    root = instance.root()
+    return root.trained | {MODEL, Weights(root)}
+
+
+class _ClassScope(Scope):
+    """Names of a class body: methods do not see them."""
+
+
+def _merge(scope: Scope, other: Mapping[str, Value]) -> None:
+    for name, value in other.items():
+        mine = scope.get(name)
+        if mine is not value:
+            scope[name] = value if mine is None else join([mine, value])
+
+
+def _as_load(node: ast.expr) -> ast.expr:
+    return node
+
+
+def _first_iteration(node: ast.expr, test: Value) -> frozenset[Loop]:
+    """The loops of which a test `variable == 0` admits the first iteration alone."""
+    if (
+        isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], ast.Eq)
+        and isinstance(node.comparators[0], ast.Constant)
+        and node.comparators[0].value == 0
+    ):
+        return frozenset(m for m in test.deps if type(m) is Loop)
+    return frozenset()
+
+
+def _carried(node: ast.For | ast.AsyncFor | ast.While) -> dict[str, bool]:
+    """Names that a loop's body rebinds: true where it adds to them, or it is a `while`."""
+    names: dict[str, bool] | None = getattr(node, "_carried", None)
+    if names is None:
+        names = {}
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.AugAssign):
+                if isinstance(inner.target, ast.Name):
+                    names[inner.target.id] = True
+            elif isinstance(inner, ast.Assign):
+                for target in inner.targets:
+                    for leaf in target.elts if isinstance(target, ast.Tuple) else [target]:
+                        if isinstance(leaf, ast.Name):
+                            names.setdefault(leaf.id, isinstance(node, ast.While))
+        node._carried = names  # type: ignore[union-attr]
+    return names
+
+
+def _changing(node: ast.ClassDef) -> frozenset[str]:
+    """Attributes that methods other than the constructor rebind on their instance."""
+    names = set()
+    for method in node.body:
+        if not isinstance(method, ast.FunctionDef) or not method.args.args:
+            continue
+        this = method.args.args[0].arg
+        for inner in ast.walk(method):
+            targets: list[ast.expr] = []
+            if isinstance(inner, ast.AugAssign):
+                targets = [inner.target]
+            elif isinstance(inner, ast.Assign) and method.name != "__init__":
+                targets = inner.targets
+            for target in targets:
+                if (
+                    isinstance(target, ast.Attribute)
+                    and isinstance(target.value, ast.Name)
+                    and target.value.id == this
+                ):
+                    names.add(target.attr)
+    return frozenset(names)
+
+
+_KINDS = {"property": "property", "staticmethod": "static", "cached_property": "property"}
+_STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], bool | None]] = {
+    ast.Expr: Interpreter._expression,
+    ast.Assign: Interpreter._assign,
+    ast.AnnAssign: Interpreter._annotated,
+    ast.AugAssign: Interpreter._augmented,
+    ast.If: Interpreter._if,
+    ast.For: Interpreter._for,
+    ast.AsyncFor: Interpreter._for,
+    ast.While: Interpreter._while,
+    ast.With: Interpreter._with,
+    ast.AsyncWith: Interpreter._with,
+    ast.Try: Interpreter._try,
+    ast.Return: Interpreter._return,
+    ast.Raise: Interpreter._leave,
+    ast.Continue: Interpreter._leave,
+    ast.Break: Interpreter._leave,
+    ast.FunctionDef: Interpreter._define,
+    ast.AsyncFunctionDef: Interpreter._define,
+    ast.ClassDef: Interpreter._class,
+    ast.Import: Interpreter._import,
+    ast.ImportFrom: Interpreter._import_from,
+    ast.Global: Interpreter._declare,
+    ast.Nonlocal: Interpreter._declare,
+    ast.Delete: Interpreter._delete,
+    ast.Match: Interpreter._match,
+}

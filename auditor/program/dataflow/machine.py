@@ -1,0 +1,161 @@
+"""The state of one interpretation: where it is, what it has noticed, how far it may go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auditor.program.dataflow.marks import (
+    GRADIENT,
+    MODEL,
+    NONE,
+    Blend,
+    Loop,
+    Marks,
+    Nll,
+    Place,
+    Read,
+    Source,
+    Token,
+    Train,
+)
+from auditor.program.dataflow.values import Cell, Instance, Value, linear_of
+
+
+class Exhausted(Exception):
+    """The step budget is spent: the rest of the script was not looked at."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A loss that is turned into bits: the number that a submission reports.
+
+    `deps` and `linear` are the marks of the loss at that place.
+    """
+
+    place: Place
+    order: int
+    deps: Marks
+    linear: Marks
+
+
+@dataclass
+class Trace:
+    """What one interpretation noticed, each list in order of evaluation."""
+
+    nlls: list[Nll] = field(default_factory=list)
+    trains: list[Train] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    exports: list[tuple[Place, int, Marks]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
+    called: set[str] = field(default_factory=set)
+    problem: str | None = None
+    steps: int = 0
+
+    def reported(self, kind: type[Any]) -> list[Any]:
+        """The marks of one kind that reached a reported loss, in order of their places."""
+        marks = {m for r in self.reports for m in (*r.deps, *r.linear) if type(m) is kind}
+        return sorted(marks, key=lambda m: (m.place.path, m.place.line))
+
+
+class Machine:
+    """Bookkeeping shared by the evaluators."""
+
+    def __init__(self, environment: Mapping[str, str], budget: int) -> None:
+        self.environment = environment
+        self.budget = budget
+        self.trace = Trace()
+        self.path = ""
+        self.loops: tuple[Loop, ...] = ()
+        self.first_only: frozenset[Loop] = frozenset()
+        self.order = 0
+        self.disk: Marks = NONE  # what was written to files, and may be read back
+        self.pending: Marks = NONE  # what the gradients now held were computed from
+        self.stale = False  # the pending gradients were used by a step already
+
+    def place(self, node: Any) -> Place:
+        """The place of a syntax node."""
+        return Place(self.path, getattr(node, "lineno", 0))
+
+    def tick(self) -> int:
+        """The next moment in evaluation order."""
+        self.order += 1
+        return self.order
+
+    def cell(self, kind: str, node: Any) -> Cell:
+        """A new array or container."""
+        return Cell(kind, self.place(node), self.loops)
+
+    def score(self, node: Any, model: Value, label: Value) -> Nll:
+        """Losses of the realised tokens `label` under `model`'s distribution."""
+        labels = label.tokens() if label.start is None else _exact(label)
+        deps = model.all_deps() | label.all_deps()
+        nll = Nll(
+            self.place(node), self.tick(), self.loops, self.first_only, deps, frozenset(labels)
+        )
+        self.trace.nlls.append(nll)
+        return nll
+
+    def report(self, node: Any, loss: Value) -> None:
+        """`loss` becomes bits here."""
+        deps = loss.all_deps()
+        if any(type(m) is Nll for m in deps):
+            self.trace.reports.append(Report(self.place(node), self.tick(), deps, linear_of(loss)))
+
+    def backward(self, loss: Marks) -> None:
+        """Gradients of a loss are added to those that wait for a step."""
+        self.pending = loss if self.stale else self.pending | loss
+        self.stale = False
+
+    def step(self, node: Any, parameters: Marks) -> None:
+        """An optimizer changes the weights of the instances in `parameters`."""
+        self.stale = True
+        self.train(node, parameters, self.pending)
+
+    def train(self, node: Any, parameters: Marks, data: Marks) -> None:
+        """The weights of the instances in `parameters` change by gradients computed from `data`."""
+        roots = {m.root() for m in parameters if isinstance(m, Instance)}
+        if not any(type(m) is Source for m in data):
+            return
+        for root in roots:
+            fresh = frozenset(root.created)
+            event = Train(self.place(node), self.tick(), self.loops, data, root, fresh)
+            self.trace.trains.append(event)
+            root.trained |= {event}
+
+    def write_disk(self, node: Any, value: Value) -> None:
+        """Something goes to a file."""
+        deps = frozenset(m for m in value.all_deps() if type(m) is Train or m is GRADIENT)
+        self.disk |= deps
+        self.trace.exports.append((self.place(node), self.tick(), deps))
+
+    def blend(self, node: Any, terms: list[Value]) -> Marks:
+        """Marks for terms put side by side, where one ignores the token that others are for."""
+        marks: set[Blend] = set()
+        answers = _answers(terms)
+        if not answers:
+            return NONE
+        for term in terms:
+            deps = term.all_deps()
+            if MODEL in deps and not (term.tokens() & answers) and not _is_scored(deps):
+                marks.add(Blend(self.place(node), term.origin or self.place(node), answers))
+        return frozenset(marks)
+
+
+def _exact(value: Value) -> frozenset[Token]:
+    return frozenset(t for t in value.deps if type(t) is Token and t.start == value.start)
+
+
+def _is_scored(deps: Marks) -> bool:
+    return any(type(m) is Nll for m in deps)
+
+
+def _answers(terms: list[Value]) -> frozenset[Token]:
+    """The realised tokens that the scored terms are for."""
+    found: set[Token] = set()
+    for term in terms:
+        for mark in term.all_deps():
+            if type(mark) is Nll:
+                found |= mark.labels
+            elif type(mark) is Read:
+                found |= mark.tokens & found
+    return frozenset(found)

@@ -1,0 +1,159 @@
+"""Marks: what a value may have been computed from. They travel with values and are never removed
+except where the operation itself forgets (a shape, a length, a comparison's gate).
+
+A mark is compared by identity unless it is a `Token` or a `Source`, which are equal when they name
+the same thing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+# A sum of unknowns and a constant: ({(symbol, coefficient)}, constant). Positions in a token
+# stream are compared in this form, so `i + 1 - k` and `(i - k) + 1` are the same place.
+Affine = tuple[frozenset[tuple[Any, int]], int]
+
+ZERO: Affine = (frozenset(), 0)
+
+
+def affine_sum(left: Affine, right: Affine, sign: int = 1) -> Affine:
+    """`left + sign * right`."""
+    if not right[0]:
+        return left[0], left[1] + sign * right[1]
+    terms = dict(left[0])
+    for symbol, factor in right[0]:
+        terms[symbol] = terms.get(symbol, 0) + sign * factor
+    return frozenset((s, f) for s, f in terms.items() if f), left[1] + sign * right[1]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something happens: module path and line."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Data read from disk: `split` is `val`, `train` or `other`, by the dataset's file names."""
+
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Tokens of a stream, aligned: element j of the value is the stream's token `start + j`."""
+
+    stream: object
+    start: Affine
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """One run of a loop. As a mark: the value changes from one iteration to the next.
+
+    `once` is true where the number of iterations is known to be at most one.
+    """
+
+    place: Place
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The value was computed with the parameters of this module."""
+
+    module: Any
+
+
+class ModelOutput:
+    """The value comes out of a network: its distribution, its hidden state."""
+
+
+class Gradient:
+    """The value is a gradient of something."""
+
+
+MODEL = ModelOutput()
+GRADIENT = Gradient()
+
+
+@dataclass(eq=False, slots=True)
+class Read:
+    """A lookup in a table with a key that was computed from tokens.
+
+    `mixed` are those key tokens that went through arithmetic that other tokens share (xor, modulo,
+    product, hash): the bucket no longer tells which token it is for. `plain` ones index an axis
+    of their own.
+    """
+
+    place: Place
+    order: int
+    loops: tuple[Loop, ...]
+    tables: tuple[Any, ...]
+    tokens: frozenset[Token]
+    mixed: frozenset[Token]
+
+
+@dataclass(eq=False, slots=True)
+class Ratio:
+    """One lookup over another, where the numerator's key mixes in tokens the denominator's lacks.
+
+    Those tokens are what the quotient predicts: the key was built from the answer.
+    """
+
+    place: Place
+    numerator: Read
+    denominator: Read
+    answer: frozenset[Token]
+
+
+@dataclass(eq=False, slots=True)
+class Nll:
+    """Losses or log-probabilities of realised tokens, taken from a network's output."""
+
+    place: Place
+    order: int
+    loops: tuple[Loop, ...]
+    first_only: frozenset[Loop]
+    deps: frozenset[Any]
+    labels: frozenset[Token]
+
+
+@dataclass(eq=False, slots=True)
+class Train:
+    """A change of weights by gradients. As a mark: computed with weights that it has changed.
+
+    `fresh` are the loops in every iteration of which the trained object is made anew.
+    """
+
+    place: Place
+    order: int
+    loops: tuple[Loop, ...]
+    deps: frozenset[Any]
+    module: Any
+    fresh: frozenset[Loop]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A table takes something in under a key that was computed from tokens."""
+
+    place: Place
+    order: int
+    loops: tuple[Loop, ...]
+    tokens: frozenset[Token]
+
+
+@dataclass(eq=False, slots=True)
+class Blend:
+    """Terms put side by side to be weighed, of which one does not depend on the realised token."""
+
+    place: Place
+    term: Place
+    answer: frozenset[Token]
+
+
+Mark = Any
+Marks = frozenset[Mark]
+NONE: Marks = frozenset()

@@ -1,0 +1,34 @@
+"""Every rule, in the order of reports. Also holds which axis a rule id belongs to."""
+
+from collections.abc import Mapping
+
+from auditor.finding import Axis
+from auditor.rules.artifact_too_large import ArtifactTooLarge
+from auditor.rules.base import Rule
+from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
+from auditor.rules.hardware import Hardware
+from auditor.rules.missing_files import MissingFiles
+from auditor.rules.target_in_lookup_key import TargetInLookupKey
+from auditor.rules.update_before_score import UpdateBeforeScore
+
+_RULES: tuple[type[Rule], ...] = (
+    ExpertIgnoresTarget,
+    TargetInLookupKey,
+    UpdateBeforeScore,
+    ArtifactTooLarge,
+    MissingFiles,
+    Hardware,
+)
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """One object of each rule."""
+    return tuple(rule() for rule in _RULES)
+
+
+def axis_of(rule: str) -> Axis:
+    """The question that a rule answers, by id."""
+    return _AXES.get(rule, Axis.VALIDITY)
+
+
+_AXES: Mapping[str, Axis] = {rule.id: rule.axis for rule in _RULES}

@@ -1,0 +1,100 @@
+"""C2b: a table is read for scoring under a key that was mixed with the token being scored."""
+
+from collections.abc import Iterator
+
+from auditor.finding import Axis, Finding, Status
+from auditor.program.dataflow.marks import Nll, Ratio, Read, Token
+from auditor.rules.base import Context, Rule
+
+
+class TargetInLookupKey(Rule):
+    """Follows every lookup that reaches a reported loss back to the tokens in its key."""
+
+    id = "C2b"
+    title = "a lookup key is mixed with the token that is being scored"
+    axis = Axis.VALIDITY
+    what = (
+        "A count or probability that enters the reported loss was looked up under a key into which "
+        "the realised token was hashed. The code is found where a lookup is divided by another whose "
+        "key lacks that token, or where the mixed token is the very label of the loss."
+    )
+    why = (
+        "Only the realised token's bucket is ever read, so nothing holds the buckets of the other "
+        "tokens to a sum of one: with collisions every candidate would get a high value. What is "
+        "scored is then no probability, and the code that it implies cannot be decoded."
+    )
+    source = "ruling on PR 779 of 2026-03-27, repeated for PR 982; condition 2 of issue 1017"
+    precedents = ("#779", "#770", "#763", "#982")
+    legal = (
+        "Keys that hold the token when the table is updated; hashes of input tokens that select an "
+        "embedding; a row of counts found by context alone, divided by the row's own total, of which "
+        "the token then picks a column; reading all candidates and dividing by their sum."
+    )
+    known_misses = (
+        "tables that live in C, CUDA or Triton code",
+        "keys that reach a table through a file or another process",
+    )
+    valid = (
+        """
+import numpy as np, torch, math
+import torch.nn.functional as F
+tokens = np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)
+net = torch.nn.Linear(8, 8)
+counts = np.zeros((4096, 1024))
+total = 0.0
+for i in range(2, len(tokens)):
+    row = (int(tokens[i - 1]) * 31 ^ int(tokens[i - 2])) & 4095
+    p = (counts[row, tokens[i]] + 1.0) / (counts[row].sum() + 1024)
+    logp = F.log_softmax(net(torch.tensor(tokens[i - 2 : i])), -1)
+    q = logp[tokens[i]].exp()
+    total += -math.log(0.5 * p + 0.5 * q)
+    counts[row, tokens[i]] += 1
+print(total / math.log(2))
+""",
+    )
+    invalid = (
+        """
+import numpy as np, torch, math
+import torch.nn.functional as F
+tokens = np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)
+net = torch.nn.Linear(8, 8)
+pairs, singles = np.zeros(4096), np.zeros(4096)
+total = 0.0
+for i in range(2, len(tokens)):
+    seen = int(tokens[i - 1]) * 31 ^ int(tokens[i - 2])
+    both = (seen ^ int(tokens[i]) * 17) & 4095
+    p = pairs[both] / max(singles[seen & 4095], 1)
+    logp = F.log_softmax(net(torch.tensor(tokens[i - 2 : i])), -1)
+    total += -math.log(0.5 * p + 0.5 * logp[tokens[i]].exp())
+    pairs[both] += 1
+    singles[seen & 4095] += 1
+print(total / math.log(2))
+""",
+    )
+
+    def check(self, context: Context) -> Iterator[Finding]:
+        """One failure that lists every such lookup, or a pass."""
+        if (unread := self.unread(context)) is not None:
+            yield unread
+            return
+        trace = context.trace
+        if not trace.reports:
+            yield self.finding(Status.UNKNOWN, "no loss that is reported in bits was found")
+            return
+        labels: frozenset[Token] = frozenset().union(*(n.labels for n in trace.reported(Nll)))
+        quotients: list[Ratio] = trace.reported(Ratio)
+        lookups: list[Read] = [r for r in trace.reported(Read) if r.mixed & labels]
+        places = [p for q in quotients for p in (q.numerator.place, q.place)]
+        places += [r.place for r in lookups]
+        if not places:
+            yield self.finding(
+                Status.PASS, "no lookup that reaches the score has the scored token in its key"
+            )
+            return
+        shown = tuple(context.evidence(p) for p in dict.fromkeys(places))
+        yield self.finding(
+            Status.FAIL,
+            "the scored probability comes from a table read under a key that mixes in the token "
+            "being scored, so it need not sum to one over the vocabulary",
+            shown,
+        )
