@@ -29,16 +29,17 @@ from typing import Any
 import auditor
 from auditor.dynamic import sandbox
 from auditor.dynamic.limits import Limits
+from auditor.dynamic.load_factor import loaded_buckets
 from auditor.dynamic.witness import Witness, pack_files
 from auditor.errors import AuditError
 from auditor.program.index import Program
-from auditor.program.scorers import Role, ScorerBinding, find_scorers
+from auditor.program.scorer_binding import Role, ScorerBinding
+from auditor.program.scorers import find_scorers
 from auditor.program.source import parse
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked
 
 TOLERANCE = 1e-3  # float32 losses of 1,024 targets sum to 1 within about 1e-5
-REAL_TOKENS = 62_021_632  # targets of the challenge's validation set
 _SEED = 700
 _WARM = 12_288
 _MOST_WARM = 120_000
@@ -74,14 +75,16 @@ class Position:
 
 @dataclass(frozen=True)
 class ScorerMass:
-    """What the probe says of one scorer. `problem` tells why it is not audited, or is None;
-    `shrunk` holds (line, value in the script, value used)."""
+    """What the probe says of one scorer. `problem` tells why it is not audited, or is None; `off`
+    which condition keeps the script from using it as it is configured, or is None; `shrunk` holds
+    (line, value in the script, value used)."""
 
     name: str
     path: str
     line: int
     positions: tuple[Position, ...] = ()
     problem: str | None = None
+    off: str | None = None
     shrunk: tuple[tuple[int, int, int], ...] = ()
     witness: Witness | None = None
 
@@ -198,16 +201,19 @@ def _probe_scorer(program: Program, binding: ScorerBinding) -> ScorerMass:
         if "unbound" in answer:
             raise AuditError(str(answer["unbound"]))
         positions = read_positions(answer, task["recipe"]["vocabulary"])
-        _check_controls(answer, positions)
+        _check_controls(answer, positions, keeps_counts=binding.construct is not None)
     except sandbox.SandboxUnavailable:
         raise
     except AuditError as error:
         return replace(result, problem=f"{binding.name}.{binding.score.name}: {error}")
     witness = Witness(program.path, pack_files(files), task, answer)
-    return replace(result, positions=positions, witness=witness)
+    off = str(answer["off"]) if answer.get("off") else None
+    return replace(result, positions=positions, witness=witness, off=off)
 
 
-def _check_controls(answer: Mapping[str, Any], positions: Sequence[Position]) -> None:
+def _check_controls(
+    answer: Mapping[str, Any], positions: Sequence[Position], *, keeps_counts: bool
+) -> None:
     """The null controls; raises `AuditError` where one fails."""
     if answer.get("repeats") is not True:
         raise AuditError("the same call gives different losses, so no sum means anything")
@@ -215,6 +221,9 @@ def _check_controls(answer: Mapping[str, Any], positions: Sequence[Position]) ->
         raise AuditError("scoring changes state that could not be put back")
     if any(len(set(p.nll)) < 2 for p in positions):
         raise AuditError("its loss does not change with the target, so the call was not understood")
+    alone = all(math.isclose(p.nll[p.target], p.neural_nll, rel_tol=1e-5) for p in positions)
+    if keeps_counts and alone:
+        raise AuditError("its counts never changed a loss, so only the model was measured")
 
 
 def _readable(program: Program) -> Program:
@@ -249,19 +258,15 @@ def _task(program: Program, binding: ScorerBinding) -> dict[str, Any]:
     for gate in binding.gates:  # past every gate that can be passed in reasonable time
         if gate * 5 // 4 <= _MOST_WARM:
             warm = max(warm, -(-gate * 5 // 4 // _CHUNK) * _CHUNK)
-    buckets = (
-        next((p.value for p in construct.parameters if p.role == Role.BUCKETS and p.value), 1 << 22)
-        if construct
-        else 1 << 22
-    )
     module = program.siblings.get(binding.module)
     script = _place(binding.module, module.path) if module else "script.py"
     count = 8 if sized else 2
     return {
         "script": script,
         "binding": asdict(binding),
-        "literals": [[b.line, b.column, b.value, _loaded(b.value, warm)] for b in binding.buckets],
-        "buckets": _loaded(buckets, warm),
+        "literals": [
+            [b.line, b.column, b.value, loaded_buckets(b.value, warm)] for b in binding.buckets
+        ],
         "recipe": {
             "seed": _SEED,
             "vocabulary": 64 if sized else 1024,  # the challenge's own where it is hard-coded
@@ -272,11 +277,3 @@ def _task(program: Program, binding: ScorerBinding) -> dict[str, Any]:
         },
         "positions": [[k % _ROWS, 18 + 5 * k] for k in range(count)],
     }
-
-
-def _loaded(buckets: int, tokens: int) -> int:
-    """As many buckets as give `tokens` the real run's tokens per bucket; powers of two stay so."""
-    wanted = max(16.0, buckets * tokens / REAL_TOKENS)
-    if buckets & (buckets - 1) == 0:
-        wanted = 2.0 ** round(math.log2(wanted))
-    return min(buckets, round(wanted))

@@ -114,11 +114,11 @@ def replay(path: Path, script: bytes | None = None) -> Replay:
     differing = [k for k in differing if witness.answer.get(k) != answer.get(k)]
     if differing:
         lines.append(f"not reproduced: {', '.join(differing)} differ")
-        for name in _RUNTIME:
-            if witness.answer.get(name) != answer.get(name):
-                lines.append(
-                    f"{name} is {answer.get(name)} here and was {witness.answer.get(name)}"
-                )
+        lines += [
+            f"{name} is {answer.get(name)} here and was {witness.answer.get(name)}"
+            for name in _RUNTIME
+            if witness.answer.get(name) != answer.get(name)
+        ]
     else:
         count = sum(len(p["nll"]) for p in answer["positions"])
         lines.append(f"reproduced bit for bit: {count:,} losses")

@@ -21,6 +21,7 @@ class Use(Enum):
     DISTRIBUTION = auto()  # goes into softmax, log_softmax, logsumexp or cross_entropy
     PICK = auto()  # picks one entry of such a distribution
     INDEX = auto()  # is (part of) the index of any table
+    INDEXED = auto()  # is itself looked up in by index
     COUNT = auto()  # is (part of) the index at which the object's own state is changed
     BOOLEAN = auto()  # is used as a mask
     LENGTH = auto()  # bounds a slice, is compared, iterated or measured
@@ -33,18 +34,26 @@ class Use(Enum):
 @dataclass(frozen=True)
 class Value:
     """`direct`: labels that this value is a view or arithmetic of. `normalised`: labels that it is
-    a normalised function of. `state`: it lies within the object's own state."""
+    a normalised function of. `state`: it lies within the object's own state. `kinds`: the classes
+    of the script that it may be an instance of."""
 
     direct: frozenset[str] = frozenset()
     normalised: frozenset[str] = frozenset()
     state: bool = False
+    kinds: frozenset[str] = frozenset()
 
     def __or__(self, other: "Value") -> "Value":
         return Value(
             self.direct | other.direct,
             self.normalised | other.normalised,
             self.state or other.state,
+            self.kinds | other.kinds,
         )
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of it."""
+        return bool(self.direct or self.normalised or self.state or self.kinds)
 
 
 NOTHING = Value()
@@ -61,7 +70,7 @@ _SCATTER = {
 }
 _CONVERT = {"tensor", "as_tensor", "asarray", "array", "ascontiguousarray", "from_numpy", "tuple",
             "list", "int", "float", "where", "minimum", "maximum", "stack", "cat", "concatenate",
-            "remainder", "bitwise_xor", "bitwise_and", "int64", "uint64"}  # fmt: skip
+            "remainder", "unique", "bitwise_xor", "bitwise_and", "int64", "uint64"}  # fmt: skip
 _VIEW = {"reshape", "view", "float", "double", "half", "bfloat16", "to", "type", "type_as", "clone",
          "detach", "contiguous", "squeeze", "unsqueeze", "flatten", "long", "int", "cpu", "cuda",
          "numpy", "astype", "ravel", "copy", "transpose", "permute", "expand", "tolist", "mul",
@@ -72,28 +81,45 @@ _LEAST_BUCKETS = 1024
 
 @dataclass
 class Flow:
-    """One walk. `methods` and `functions` are followed into; `attributes` is what `self` has."""
+    """One walk. `classes` holds the methods of each class and `functions` the functions of the
+    script; both are followed into. `attributes` is what (class, attribute) holds."""
 
-    methods: Mapping[str, FunctionNode]
+    classes: Mapping[str, Mapping[str, FunctionNode]]
     functions: Mapping[str, FunctionNode]
-    attributes: dict[str, Value] = field(default_factory=dict)
+    attributes: dict[tuple[str, str], Value] = field(default_factory=dict)
     uses: dict[str, set[Use]] = field(default_factory=lambda: defaultdict(set))
-    entered: set[str] = field(default_factory=set)
-    _stack: list[str] = field(default_factory=list)
+    entered: set[FunctionNode] = field(default_factory=set)
+    _stack: list[FunctionNode] = field(default_factory=list)
 
-    def enter(
-        self, function: FunctionNode, arguments: Mapping[str, Value], own: str | None
-    ) -> Value:
-        """Walks `function` with its parameters bound; `own` is what it calls the object, if it is
-        a method. Returns what it returns, a tuple's elements taken together."""
-        if function.name in self._stack or len(self._stack) >= _DEPTH:
+    def enter(self, function: FunctionNode, arguments: Mapping[str, Value]) -> Value:
+        """Walks `function` with its parameters bound, the object itself included. Returns what it
+        returns, a tuple's elements taken together."""
+        if function in self._stack or len(self._stack) >= _DEPTH:
             return NOTHING
-        self._stack.append(function.name)
-        walk = _Walk(self, dict(arguments), own)
+        self._stack.append(function)
+        walk = _Walk(self, dict(arguments))
         for _ in range(2):  # a second time for what loops carry round
             walk.block(function.body)
         self._stack.pop()
         return walk.returned
+
+    def call(
+        self, function: FunctionNode, arguments: Sequence[Value], keywords: Mapping[str, Value]
+    ) -> Value:
+        """Enters `function` from a call elsewhere in the script."""
+        self.entered.add(function)
+        return self.enter(function, bind(function, arguments, keywords))
+
+    def construct(
+        self, kind: str, arguments: Sequence[Value], keywords: Mapping[str, Value]
+    ) -> Value:
+        """A new instance of a class of the script; of a record it holds what it was made of."""
+        made = Value(kinds=frozenset({kind}))
+        constructor = self.classes[kind].get("__init__")
+        if constructor is not None:
+            self.enter(constructor, bind(constructor, [made, *arguments], keywords))
+            return made
+        return made | Value(_union([*arguments, *keywords.values()]).direct)
 
     def note(self, labels: Iterable[str], use: Use) -> None:
         """Notes a use of each label."""
@@ -104,10 +130,9 @@ class Flow:
 class _Walk:
     """The walk through one function body, with its own variables."""
 
-    def __init__(self, flow: Flow, variables: dict[str, Value], own: str | None) -> None:
+    def __init__(self, flow: Flow, variables: dict[str, Value]) -> None:
         self.flow = flow
         self.variables = variables
-        self.own = own
         self.returned = NOTHING
 
     def block(self, body: Sequence[ast.stmt]) -> None:
@@ -153,9 +178,12 @@ class _Walk:
                 self.assign(element, part, source)
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value, source)
-        elif isinstance(target, ast.Attribute) and self.is_own(target.value):
-            held = self.flow.attributes.get(target.attr, NOTHING)
-            self.flow.attributes[target.attr] = held | Value(value.direct)
+        elif isinstance(target, ast.Attribute):
+            for kind in self.value(target.value).kinds:
+                held = self.flow.attributes.get((kind, target.attr), NOTHING)
+                self.flow.attributes[kind, target.attr] = held | Value(
+                    value.direct, kinds=value.kinds
+                )
         elif isinstance(target, ast.Subscript):
             index = self.index(target.slice)
             if self.value(target.value).state:
@@ -163,17 +191,11 @@ class _Walk:
             elif isinstance(target.value, ast.Name):  # filling a local array keeps what fills it
                 self.assign(target.value, Value(value.direct, value.normalised), source)
 
-    def is_own(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and self.own is not None and node.id == self.own
-
     def value(self, node: ast.expr) -> Value:
         if isinstance(node, ast.Name):
             return self.variables.get(node.id, NOTHING)
         if isinstance(node, ast.Attribute):
-            if self.is_own(node.value):
-                return self.flow.attributes.get(node.attr, NOTHING) | Value(state=True)
-            inner = self.value(node.value)
-            return inner if node.attr in ("T", "mT", "data") else Value(normalised=inner.normalised)
+            return self.attribute(self.value(node.value), node.attr)
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.BinOp):
@@ -198,6 +220,12 @@ class _Walk:
             self.assign(node.target, value, node.value)
             return value
         return _union(self.value(c) for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr))
+
+    def attribute(self, owner: Value, name: str) -> Value:
+        if owner.kinds:
+            held = _union(self.flow.attributes.get((k, name), NOTHING) for k in owner.kinds)
+            return held | Value(owner.direct, state=owner.state)
+        return owner if name in ("T", "mT", "data") else Value(normalised=owner.normalised)
 
     def comprehension(
         self, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
@@ -234,6 +262,8 @@ class _Walk:
 
     def subscript(self, node: ast.Subscript) -> Value:
         base, index = self.value(node.value), self.index(node.slice)
+        if index.direct:
+            self.flow.note(base.direct, Use.INDEXED)
         self.pick(base, index)
         return base
 
@@ -259,20 +289,27 @@ class _Walk:
         arguments = [self.value(a) for a in node.args]
         if "device" in keywords:
             self.flow.note(keywords["device"].direct, Use.DEVICE)
-        if isinstance(node.func, ast.Name) and node.func.id in self.flow.functions:
-            function = self.flow.functions[node.func.id]
-            return self.flow.enter(function, bind(function, arguments, keywords, None), None)
-        if isinstance(node.func, ast.Attribute):
-            if self.is_own(node.func.value) and node.func.attr in self.flow.methods:
-                return self.own_call(self.flow.methods[node.func.attr], arguments, keywords)
-            result = self.operation(
-                node.func.attr, self.value(node.func.value), arguments, keywords
+        if isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name in self.flow.functions:
+                return self.flow.call(self.flow.functions[name], arguments, keywords)
+            if name in self.flow.classes:
+                return self.flow.construct(name, arguments, keywords)
+            return self.operation(name, NOTHING, arguments, keywords)
+        if not isinstance(node.func, ast.Attribute):
+            return NOTHING
+        receiver = self.value(node.func.value)
+        methods = [self.flow.classes[k].get(node.func.attr) for k in sorted(receiver.kinds)]
+        if any(methods):
+            return _union(
+                self.flow.call(m, [receiver, *arguments][is_static(m) :], keywords)
+                for m in methods
+                if m is not None
             )
-            if node.func.attr.endswith("_"):  # changes its receiver in place
-                self.assign_in_place(node.func.value, _union(arguments))
-            return result
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        return self.operation(name, NOTHING, arguments, keywords)
+        result = self.operation(node.func.attr, receiver, arguments, keywords)
+        if node.func.attr.endswith("_"):  # changes its receiver in place
+            self.assign_in_place(node.func.value, _union(arguments))
+        return result
 
     def assign_in_place(self, receiver: ast.expr, value: Value) -> None:
         while isinstance(receiver, ast.Subscript):
@@ -280,22 +317,15 @@ class _Walk:
         if isinstance(receiver, ast.Name):
             self.assign(receiver, value, receiver)
 
-    def own_call(
-        self, method: FunctionNode, arguments: list[Value], keywords: Mapping[str, Value]
-    ) -> Value:
-        self.flow.entered.add(method.name)
-        own = own_name(method)
-        return self.flow.enter(method, bind(method, arguments, keywords, own), own)
-
     def operation(
         self, name: str, receiver: Value, arguments: list[Value], keywords: Mapping[str, Value]
     ) -> Value:
         """A call into a library: `receiver.name(...)`, `library.name(...)` or `name(...)`."""
         note = self.flow.note
         everything = [receiver, *arguments, *keywords.values()]
-        operands = [v for v in everything if v.direct or v.normalised or v.state]
+        operands = [v for v in everything if v.known]
         # The same operation is spelled torch.f(x, ...) and x.f(...).
-        bound = bool(receiver.direct or receiver.normalised or receiver.state)
+        bound = receiver.known
         subject = receiver if bound else (arguments[0] if arguments else NOTHING)
         rest = arguments if bound else arguments[1:]
         if name in _NORMALISE:
@@ -346,24 +376,16 @@ class _Walk:
 
 
 def bind(
-    function: FunctionNode,
-    arguments: Sequence[Value],
-    keywords: Mapping[str, Value],
-    own: str | None,
+    function: FunctionNode, arguments: Sequence[Value], keywords: Mapping[str, Value]
 ) -> dict[str, Value]:
     """The values of a call by the parameter that takes them."""
     names = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-    if own is not None:
-        names = names[1:]
     return dict(zip(names, arguments, strict=False)) | dict(keywords)
 
 
-def own_name(method: FunctionNode) -> str | None:
-    """What a method calls its object; None for a static method."""
-    if any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in method.decorator_list):
-        return None
-    parameters = (*method.args.posonlyargs, *method.args.args)
-    return parameters[0].arg if parameters else None
+def is_static(method: FunctionNode) -> bool:
+    """Whether it is called without the object."""
+    return any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in method.decorator_list)
 
 
 def _literal(node: ast.Constant) -> Value:

@@ -9,164 +9,229 @@ A plain function with these two parameters is a scorer without counts.
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
 
 from auditor.program.index import Module, Program
-from auditor.program.scorer_flow import Flow, FunctionNode, Use, Value, bind, own_name
-
-
-class Role(StrEnum):
-    """What a parameter is for. `RESULT` takes an item of what scoring returned."""
-
-    LOGITS = "logits"
-    INPUTS = "inputs"
-    TARGETS = "targets"
-    LENGTHS = "lengths"
-    MASK = "mask"
-    TOKENS = "tokens"
-    START = "start"
-    END = "end"
-    RESULT = "result"
-    VOCABULARY = "vocabulary"
-    BUCKETS = "buckets"
-    DEVICE = "device"
-    INSTANCE = "instance"  # an object of a class of the script, made without arguments
-    DEFAULT = "default"  # left at its own default
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter. `item` is the place in the scoring method's result for `Role.RESULT`; `value`
-    is an integer default; `kind` is the annotated class for `Role.INSTANCE`."""
-
-    name: str
-    role: Role
-    item: int | None = None
-    value: int | None = None
-    kind: str | None = None
-
-
-@dataclass(frozen=True)
-class Method:
-    """A callable by name, with its parameters after the object itself."""
-
-    name: str
-    line: int
-    parameters: tuple[Parameter, ...]
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """An integer literal that sizes and bounds a hashed table: where it stands and its value."""
-
-    line: int
-    column: int
-    value: int
-
-
-@dataclass(frozen=True)
-class ScorerBinding:
-    """How to call one scorer. `construct` is None for a function. `gates` are the counts that its
-    code compares with, below which it may do nothing. `called` tells whether anything calls it."""
-
-    name: str
-    module: str
-    path: str
-    line: int
-    construct: Method | None
-    score: Method
-    count: Method | None
-    learn: Method | None
-    gates: tuple[int, ...]
-    buckets: tuple[Bucket, ...]
-    called: bool
-
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """The required parameters whose role stayed open, as `method(parameter)`."""
-        methods = [m for m in (self.construct, self.score, self.count, self.learn) if m]
-        return tuple(
-            f"{m.name}({p.name})" for m in methods for p in m.parameters if p.role == Role.UNKNOWN
-        )
+from auditor.program.scorer_binding import Bucket, Method, Parameter, Role, ScorerBinding
+from auditor.program.scorer_calls import (
+    CallSite,
+    arguments_of,
+    calls_of,
+    first_call,
+    result_names,
+)
+from auditor.program.scorer_flow import Flow, FunctionNode, Use, Value, is_static
 
 
 def find_scorers(program: Program) -> tuple[ScorerBinding, ...]:
     """Every scorer of the main script and of the modules beside it that it imports."""
     found: list[ScorerBinding] = []
-    calls = [node for module in program.modules for node in _scopes(module)]
     for module in program.modules:
-        functions = {n: f for n, f in module.functions.items() if "." not in n}
-        for name, node in module.classes.items():
+        for name in module.classes:
             if "." not in name:
-                scorer = _class_scorer(module, node, functions, calls)
+                scorer = _ClassReader(program, module, name).binding()
                 if scorer is not None:
                     found.append(scorer)
-        found += _function_scorers(module, functions, calls)
+        found += _function_scorers(program, module)
     return tuple(found)
 
 
-def _class_scorer(
-    module: Module,
-    node: ast.ClassDef,
-    functions: Mapping[str, FunctionNode],
-    scopes: Sequence[ast.AST],
-) -> ScorerBinding | None:
-    methods = _methods(module, node)
-    flow = Flow(methods, functions)
-    constructor = methods.get("__init__")
-    fields = _fields(node) if constructor is None else ()
-    if constructor is not None:
-        own = own_name(constructor)
-        flow.enter(constructor, _labelled(_arguments(constructor)[1:], "new."), own)
-    for field in fields:
-        flow.attributes[field.arg] = Value(frozenset({f"new.{field.arg}"}))
-    for name, method in methods.items():
-        if name != "__init__":
-            own = own_name(method)
-            arguments = _arguments(method)[own is not None :]
-            flow.enter(method, _labelled(arguments, f"{name}."), own)
+class _ClassReader:
+    """Reads the roles of one class."""
 
-    scoring = [m for m in methods.values() if _is_scoring(flow, m)]
-    outer = [m for m in scoring if m.name not in flow.entered] or scoring
-    if not outer:
+    def __init__(self, program: Program, module: Module, name: str) -> None:
+        self.program = program
+        self.module = module
+        self.node = module.classes[name]
+        self.flow = _flow(program)
+        self.methods = self.flow.classes[name]
+        constructor = self.methods.get("__init__")
+        if constructor is not None:
+            self.arguments, self.defaults = arguments(constructor)[1:], _defaults(constructor)
+        else:
+            self.arguments, self.defaults = _fields(self.node), {}
+        made = [Value(frozenset({f"new.{a.arg}"})) for a in self.arguments]
+        self.flow.construct(name, [], dict(zip((a.arg for a in self.arguments), made, strict=True)))
+        if constructor is None:
+            for argument, value in zip(self.arguments, made, strict=True):
+                self.flow.attributes[name, argument.arg] = value
+        own = Value(state=True, kinds=frozenset({name}))
+        for method in self.methods.values():
+            if method.name != "__init__":
+                labelled = {
+                    a.arg: self._labelled(method, a) for a in arguments(method)[_skip(method) :]
+                }
+                names = arguments(method)
+                first = {} if is_static(method) or not names else {names[0].arg: own}
+                self.flow.enter(method, first | labelled)
+
+    def binding(self) -> ScorerBinding | None:
+        """The class as a scorer, or None if it is none."""
+        scoring = [m for m in self.methods.values() if _is_scoring(self._scoring(m))]
+        outer = [m for m in scoring if m not in self.flow.entered] or scoring
+        if not outer:
+            return None
+        site, chosen = first_call(self.program, outer)
+        counting = self._counting(chosen)
+        if counting is None and not any(Use.COUNT in uses for uses in self.flow.uses.values()):
+            return None  # a layer or a loss: nothing is remembered between calls
+        makers = [s for _, s in calls_of(self.program, [self.node.name])]
+        score, construct = self._scoring(chosen), self._construction(makers[0] if makers else None)
+        return ScorerBinding(
+            name=self.node.name,
+            module=self.module.name,
+            path=self.module.path,
+            line=self.node.lineno,
+            construct=construct,
+            score=score,
+            count=counting,
+            learn=self._learning(score, counting, site),
+            gates=_gates(self.program, self.methods.values(), construct),
+            buckets=_bucket_literals(self.flow),
+            called=site is not None and bool(makers),
+            guards=tuple(makers[0].guards()) if makers else (),
+        )
+
+    def _labelled(self, method: FunctionNode, argument: ast.arg) -> Value:
+        kinds = {_annotated(argument)} & self.flow.classes.keys()
+        return Value(frozenset({f"{method.name}.{argument.arg}"}), kinds=frozenset(kinds))
+
+    def _scoring(self, method: FunctionNode) -> Method:
+        defaults = _defaults(method)
+        parameters = []
+        for argument in arguments(method)[_skip(method) :]:
+            role = _scoring_role(self.flow.uses[f"{method.name}.{argument.arg}"])
+            maker = None
+            kind = _annotated(argument)
+            if argument.arg in defaults:
+                role = Role.DEFAULT
+            elif kind in self.flow.classes:
+                maker = _maker(self.program, kind)
+                role = Role.CONTEXT if maker else Role.UNKNOWN
+            parameters.append(Parameter(argument.arg, role, maker=maker))
+        return Method(method.name, method.lineno, tuple(parameters))
+
+    def _counting(self, score: FunctionNode) -> Method | None:
+        """The outermost method that changes the object's tables at indices from a parameter."""
+        found: dict[FunctionNode, Method] = {}
+        for method in self.methods.values():
+            if method.name not in ("__init__", score.name) and method not in self.flow.entered:
+                parameters = tuple(self._count_roles(method))
+                if any(p.role == Role.TOKENS for p in parameters):
+                    found[method] = Method(method.name, method.lineno, parameters)
+        if not found:
+            return None
+        callable_ = [m for m in found if not _has_unknown(found[m])] or list(found)
+        return found[first_call(self.program, callable_)[1]]
+
+    def _count_roles(self, method: FunctionNode) -> Iterator[Parameter]:
+        defaults = _defaults(method)
+        required = [a.arg for a in arguments(method)[_skip(method) :] if a.arg not in defaults]
+        uses = {name: self.flow.uses[f"{method.name}.{name}"] for name in required}
+        tokens = next((name for name in required if Use.COUNT in uses[name]), None)
+        bounds = [n for n in required if n != tokens and Use.LENGTH in uses[n]]
+        ends = dict(zip(reversed(bounds), (Role.END, Role.START), strict=False))
+        for argument in arguments(method)[_skip(method) :]:
+            name = argument.arg
+            role = ends.get(name, Role.UNKNOWN)
+            if name in defaults:
+                role = Role.DEFAULT
+            elif name == tokens:
+                role = Role.TOKENS
+            yield Parameter(name, role)
+
+    def _construction(self, site: CallSite | None) -> Method:
+        names = [a.arg for a in self.arguments]
+        given = arguments_of(site.call, names) if site else {}
+        uses = {name: self.flow.uses[f"new.{name}"] for name in names}
+        ranks = {name: _vocabulary_rank(uses[name], self.defaults.get(name)) for name in names}
+        parameters = []
+        for name in names:
+            value = given.get(name)
+            text = site.text(value) if site and value else None
+            if {Use.MODULUS, Use.DIMENSION} <= uses[name]:
+                role = Role.BUCKETS
+                if text is None and name in self.defaults:
+                    text = ast.unparse(self.defaults[name])
+            elif ranks[name] and ranks[name] == max(ranks.values()):
+                role = Role.VOCABULARY
+            elif Use.DEVICE in uses[name]:
+                role = Role.DEVICE
+            elif text is not None:
+                role = Role.SETTING
+            else:
+                role = Role.DEFAULT if name in self.defaults else Role.UNKNOWN
+            optional = name in self.defaults
+            parameters.append(Parameter(name, role, text=text, optional=optional))
+        return Method("__init__", self.node.lineno, tuple(parameters))
+
+    def _learning(
+        self, score: Method, counting: Method | None, site: CallSite | None
+    ) -> Method | None:
+        """The method that is handed what scoring returned, found where both are called."""
+        if site is None:
+            return None
+        results = result_names(site)
+        given = arguments_of(site.call, [p.name for p in score.parameters])
+        roles = {p.name: p.role for p in score.parameters}
+        known = {ast.unparse(value): roles[name] for name, value in given.items()}
+        others = (score.name, counting and counting.name)
+        for node in ast.walk(site.scope):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            method = self.methods.get(node.func.attr)
+            if method is None or method.name in others:
+                continue
+            defaults = _defaults(method)
+            names = [a.arg for a in arguments(method)[_skip(method) :]]
+            passed = {n: ast.unparse(v) for n, v in arguments_of(node, names).items()}
+            parameters = []
+            for name in names:
+                text = passed.get(name, "")
+                if text in results:
+                    parameters.append(Parameter(name, Role.RESULT, results[text]))
+                elif text in known or name not in defaults:
+                    seen = _scoring_role(self.flow.uses[f"{method.name}.{name}"])
+                    parameters.append(Parameter(name, known.get(text, seen)))
+                else:
+                    parameters.append(Parameter(name, Role.DEFAULT))
+            if any(p.role == Role.RESULT for p in parameters):
+                return Method(method.name, method.lineno, tuple(parameters))
         return None
-    call, chosen = _first_call(outer, scopes)
-    score = _scoring_method(flow, chosen)
-    counting = _counting_method(flow, methods, chosen, scopes)
-    construct = Method("__init__", node.lineno, _construction(module, flow, constructor, fields))
-    if counting is None and not any(Use.COUNT in uses for uses in flow.uses.values()):
-        return None  # a layer or a loss: nothing is remembered between calls
-    return ScorerBinding(
-        name=node.name,
-        module=module.name,
-        path=module.path,
-        line=node.lineno,
-        construct=construct,
-        score=score,
-        count=counting,
-        learn=_learning_method(methods, score, counting, call),
-        gates=_gates(methods.values(), construct),
-        buckets=_bucket_literals(flow),
-        called=call is not None,
-    )
 
 
-def _function_scorers(
-    module: Module, functions: Mapping[str, FunctionNode], scopes: Sequence[ast.AST]
-) -> Iterator[ScorerBinding]:
-    for name, node in functions.items():
-        flow = Flow({}, functions)
-        flow.enter(node, _labelled(_arguments(node), f"{name}."), None)
-        if _is_scoring(flow, node, own=False):
-            call, _ = _first_call([node], scopes)
-            score = _scoring_method(flow, node, own=False)
-            called = call is not None
+def _function_scorers(program: Program, module: Module) -> Iterator[ScorerBinding]:
+    for name, node in module.functions.items():
+        flow = _flow(program)
+        if "." in name:
+            continue
+        flow.enter(node, {a.arg: Value(frozenset({a.arg})) for a in arguments(node)})
+        defaults = _defaults(node)
+        score = Method(
+            name,
+            node.lineno,
+            tuple(
+                Parameter(
+                    a.arg, Role.DEFAULT if a.arg in defaults else _scoring_role(flow.uses[a.arg])
+                )
+                for a in arguments(node)
+            ),
+        )
+        if _is_scoring(score):
+            site, _ = first_call(program, [node])
             yield ScorerBinding(
-                name, module.name, module.path, node.lineno, None, score, None, None, (), (), called
-            )
+                name, module.name, module.path, node.lineno, None, score, None, None, (), (),
+                site is not None, (),
+            )  # fmt: skip
+
+
+def _flow(program: Program) -> Flow:
+    classes: dict[str, Mapping[str, FunctionNode]] = {}
+    functions: dict[str, FunctionNode] = {}
+    for module in program.modules:
+        classes |= {n: _methods(module, c) for n, c in module.classes.items() if "." not in n}
+        functions |= {n: f for n, f in module.functions.items() if "." not in n}
+    return Flow(classes, functions)
 
 
 def _methods(module: Module, node: ast.ClassDef) -> dict[str, FunctionNode]:
@@ -176,44 +241,37 @@ def _methods(module: Module, node: ast.ClassDef) -> dict[str, FunctionNode]:
         parent = module.classes.get(base.id) if isinstance(base, ast.Name) else None
         if parent is not None and parent is not node:
             found |= _methods(module, parent)
-    for item in node.body:
-        if isinstance(item, FunctionNode):
-            found[item.name] = item
-    return found
+    return found | {item.name: item for item in node.body if isinstance(item, FunctionNode)}
 
 
-def _fields(node: ast.ClassDef) -> tuple[ast.arg, ...]:
-    """The fields of a dataclass or named tuple, as the parameters of its constructor."""
-    return tuple(
+def _fields(node: ast.ClassDef) -> list[ast.arg]:
+    """The required fields of a dataclass or named tuple, as parameters of its constructor."""
+    return [
         ast.arg(item.target.id, item.annotation)
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and not item.value
-    )
+    ]
 
 
-def _arguments(function: FunctionNode) -> list[ast.arg]:
+def arguments(function: FunctionNode) -> list[ast.arg]:
+    """Its parameters in order, keyword-only ones last."""
     return [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
 
 
-def _labelled(arguments: Sequence[ast.arg], prefix: str) -> dict[str, Value]:
-    return {a.arg: Value(frozenset({prefix + a.arg})) for a in arguments}
+def _skip(method: FunctionNode) -> int:
+    return 0 if is_static(method) else 1
 
 
-def _is_scoring(flow: Flow, method: FunctionNode, *, own: bool = True) -> bool:
-    roles = {p.role for p in _scoring_method(flow, method, own=own).parameters}
-    return {Role.LOGITS, Role.TARGETS} <= roles and method.name != "__init__"
+def _annotated(argument: ast.arg) -> str:
+    return argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
 
 
-def _scoring_method(flow: Flow, method: FunctionNode, *, own: bool = True) -> Method:
-    skip = 1 if own and own_name(method) is not None else 0
-    defaults = _defaults(method)
-    parameters = []
-    for argument in _arguments(method)[skip:]:
-        role = _scoring_role(flow.uses[f"{method.name}.{argument.arg}"])
-        if argument.arg in defaults:
-            role = Role.DEFAULT
-        parameters.append(Parameter(argument.arg, role))
-    return Method(method.name, method.lineno, tuple(parameters))
+def _has_unknown(method: Method) -> bool:
+    return any(p.role == Role.UNKNOWN for p in method.parameters)
+
+
+def _is_scoring(method: Method) -> bool:
+    return {Role.LOGITS, Role.TARGETS} <= {p.role for p in method.parameters}
 
 
 def _scoring_role(uses: set[Use]) -> Role:
@@ -228,62 +286,20 @@ def _scoring_role(uses: set[Use]) -> Role:
     return Role.LENGTHS  # also what is never used: it has to be something
 
 
-def _counting_method(
-    flow: Flow, methods: Mapping[str, FunctionNode], score: FunctionNode, scopes: Sequence[ast.AST]
-) -> Method | None:
-    """The outermost method that changes the object's tables at indices taken from a parameter."""
-    candidates = []
-    for name, method in methods.items():
-        skip = 1 if own_name(method) is not None else 0
-        defaults = _defaults(method)
-        required = [a for a in _arguments(method)[skip:] if a.arg not in defaults]
-        counted = [a for a in required if Use.COUNT in flow.uses[f"{name}.{a.arg}"]]
-        if counted and name not in ("__init__", score.name) and name not in flow.entered:
-            candidates.append(method)
-    if not candidates:
-        return None
-    _, chosen = _first_call(candidates, scopes)
-    parameters: list[Parameter] = []
-    bounds = [Role.START, Role.END]
-    defaults = _defaults(chosen)
-    for argument in _arguments(chosen)[1:]:
-        uses = flow.uses[f"{chosen.name}.{argument.arg}"]
-        if argument.arg in defaults:
-            role = Role.DEFAULT
-        elif not any(p.role == Role.TOKENS for p in parameters) and Use.COUNT in uses:
-            role = Role.TOKENS
-        else:
-            role = bounds.pop(0) if bounds and Use.LENGTH in uses else Role.UNKNOWN
-        parameters.append(Parameter(argument.arg, role))
-    return Method(chosen.name, chosen.lineno, tuple(parameters))
-
-
-def _construction(
-    module: Module, flow: Flow, constructor: FunctionNode | None, fields: Sequence[ast.arg]
-) -> tuple[Parameter, ...]:
-    arguments = _arguments(constructor)[1:] if constructor is not None else list(fields)
-    defaults = _defaults(constructor) if constructor is not None else {}
-    ranks = {
-        a.arg: _vocabulary_rank(flow.uses[f"new.{a.arg}"], defaults.get(a.arg)) for a in arguments
-    }
-    parameters = []
-    for argument in arguments:
-        uses = flow.uses[f"new.{argument.arg}"]
-        kind = argument.annotation.id if isinstance(argument.annotation, ast.Name) else None
-        value = _integer(defaults.get(argument.arg))
-        if Use.MODULUS in uses and Use.DIMENSION in uses:
-            role = Role.BUCKETS
-        elif ranks[argument.arg] and ranks[argument.arg] == max(ranks.values()):
-            role = Role.VOCABULARY
-        elif Use.DEVICE in uses:
-            role = Role.DEVICE
-        elif argument.arg in defaults:
-            role = Role.DEFAULT
-        else:
-            role = Role.INSTANCE if kind in module.classes else Role.UNKNOWN
-        held = kind if role == Role.INSTANCE else None
-        parameters.append(Parameter(argument.arg, role, None, value, held))
-    return tuple(parameters)
+def _maker(program: Program, kind: str) -> tuple[str, str, str] | None:
+    """A function that makes a `kind` from a token stream and positions: its name and theirs."""
+    for module in program.modules:
+        for name, node in module.functions.items():
+            returns = node.returns
+            if not isinstance(returns, ast.Name) or returns.id != kind or "." in name:
+                continue
+            flow = _flow(program)
+            flow.enter(node, {a.arg: Value(frozenset({a.arg})) for a in arguments(node)})
+            streams = [a.arg for a in arguments(node) if Use.INDEXED in flow.uses[a.arg]]
+            places = [a.arg for a in arguments(node) if Use.INDEX in flow.uses[a.arg]]
+            if len(streams) == len(places) == 1 and len(arguments(node)) == 2:
+                return name, streams[0], places[0]
+    return None
 
 
 def _vocabulary_rank(uses: set[Use], default: ast.expr | None) -> int:
@@ -293,134 +309,58 @@ def _vocabulary_rank(uses: set[Use], default: ast.expr | None) -> int:
     return 2 * (Use.DIMENSION in uses) + (Use.NORMALISER in uses)
 
 
-def _integer(node: ast.expr | None) -> int | None:
+def _integer(node: ast.AST | None) -> int | None:
     value = node.value if isinstance(node, ast.Constant) else None
     return value if type(value) is int else None
-
-
-def _learning_method(
-    methods: Mapping[str, FunctionNode],
-    score: Method,
-    counting: Method | None,
-    call: tuple[ast.Call, ast.AST] | None,
-) -> Method | None:
-    """The method that is handed what scoring returned, found where both are called."""
-    if call is None:
-        return None
-    results = _result_names(*call)
-    roles = dict(_call_roles(score, call[0]))
-    for node in ast.walk(call[1]):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-            continue
-        method = methods.get(node.func.attr)
-        if method is None or method.name in (score.name, counting and counting.name):
-            continue
-        given = bind(method, [], {k.arg: Value() for k in node.keywords if k.arg}, None)
-        names = [a.arg for a in _arguments(method)[1:]]
-        texts = dict(zip(names, map(ast.unparse, node.args), strict=False))
-        texts |= {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg in given}
-        parameters = []
-        for name in names:
-            text = texts.get(name, "")
-            if text in results:
-                parameters.append(Parameter(name, Role.RESULT, results[text]))
-            elif text in roles:
-                parameters.append(Parameter(name, roles[text]))
-            else:
-                role = Role.DEFAULT if name in _defaults(method) else Role.UNKNOWN
-                parameters.append(Parameter(name, role))
-        if any(p.role == Role.RESULT for p in parameters):
-            return Method(method.name, method.lineno, tuple(parameters))
-    return None
-
-
-def _result_names(call: ast.Call, scope: ast.AST) -> dict[str, int | None]:
-    """What the call's result is bound to: name -> place in a tuple, None for the whole."""
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Assign) and node.value is call:
-            target = node.targets[0]
-            if isinstance(target, ast.Tuple):
-                return {ast.unparse(e): place for place, e in enumerate(target.elts)}
-            return {ast.unparse(target): None}
-    return {}
-
-
-def _call_roles(method: Method, call: ast.Call) -> Iterator[tuple[str, Role]]:
-    for parameter, argument in zip(method.parameters, call.args, strict=False):
-        yield ast.unparse(argument), parameter.role
-    roles = {p.name: p.role for p in method.parameters}
-    for keyword in call.keywords:
-        if keyword.arg in roles:
-            yield ast.unparse(keyword.value), roles[keyword.arg]
-
-
-def _scopes(module: Module) -> list[ast.AST]:
-    """Where calls are looked for: every top-level function and class, and the module's own body."""
-    return [node for node in module.tree.body if isinstance(node, ast.stmt)]
-
-
-def _first_call(
-    candidates: Sequence[FunctionNode], scopes: Sequence[ast.AST]
-) -> tuple[tuple[ast.Call, ast.AST] | None, FunctionNode]:
-    """The first call of one of them from outside its own body, and which one it is."""
-    by_name = {c.name: c for c in candidates}
-    for scope in scopes:
-        for node in ast.walk(scope):
-            if not isinstance(node, ast.Call):
-                continue
-            function = node.func
-            name = function.attr if isinstance(function, ast.Attribute) else None
-            if isinstance(function, ast.Name):
-                name = function.id
-            if name in by_name and not _within(by_name[name], node):
-                return (node, scope), by_name[name]
-    return None, candidates[0]
-
-
-def _within(function: FunctionNode, node: ast.Call) -> bool:
-    return function.lineno <= node.lineno <= (function.end_lineno or function.lineno)
 
 
 def _defaults(function: FunctionNode) -> dict[str, ast.expr]:
     positional = [*function.args.posonlyargs, *function.args.args]
     values = function.args.defaults
-    found = (
-        {a.arg: d for a, d in zip(positional[-len(values) :], values, strict=True)}
-        if values
-        else {}
-    )
+    last = positional[len(positional) - len(values) :]
+    found = {a.arg: d for a, d in zip(last, values, strict=True)}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         if default is not None:
             found[argument.arg] = default
     return found
 
 
-def _gates(methods: Iterable[FunctionNode], construct: Method) -> tuple[int, ...]:
-    """Integers that the methods compare with, and integer defaults of the constructor."""
-    found = {p.value for p in construct.parameters if p.value and p.role == Role.DEFAULT}
+def _gates(program: Program, methods: Iterable[FunctionNode], construct: Method) -> tuple[int, ...]:
+    """Integers that the methods compare with, or that the constructor is given."""
+    found: set[int | None] = set()
     for method in methods:
         for node in ast.walk(method):
             if isinstance(node, ast.Compare):
-                sides = [node.left, *node.comparators]
-                found |= {
-                    s.value for s in sides if isinstance(s, ast.Constant) and type(s.value) is int
-                }
-    return tuple(sorted(g for g in found if g > 1))
+                found |= {_integer(side) for side in (node.left, *node.comparators)}
+        found |= {_integer(default) for default in _defaults(method).values()}
+    settings = [p.text for p in construct.parameters if p.text and p.role == Role.SETTING]
+    for expression in map(ast.parse, settings):
+        names = {n.attr for n in ast.walk(expression) if isinstance(n, ast.Attribute)}
+        found |= {_integer(n) for n in ast.walk(expression)}
+        found |= {_integer(n) for value in _settings(program, names) for n in ast.walk(value)}
+    return tuple(sorted(g for g in found if g is not None and g > 1))
+
+
+def _settings(program: Program, names: set[str]) -> Iterator[ast.expr]:
+    """What class bodies assign to these names: the defaults of a configuration."""
+    for module in program.modules:
+        for item in (item for node in module.classes.values() for item in node.body):
+            if isinstance(item, ast.Assign | ast.AnnAssign) and item.value is not None:
+                targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+                if any(isinstance(t, ast.Name) and t.id in names for t in targets):
+                    yield item.value
 
 
 def _bucket_literals(flow: Flow) -> tuple[Bucket, ...]:
     """Literals that size a table and bound the hash into it; equal ones are taken together."""
+    sizing = {Use.MODULUS, Use.DIMENSION}
     literals = {
-        tuple(map(int, label.split(":"))): uses
+        Bucket(*map(int, label.split(":"))): uses & sizing
         for label, uses in flow.uses.items()
         if label[0].isdigit()
     }
     together: dict[int, set[Use]] = {}
-    for (_, _, value), uses in literals.items():
-        together[value] = together.get(value, set()) | uses
-    return tuple(
-        Bucket(*label)
-        for label, uses in sorted(literals.items())
-        if {Use.MODULUS, Use.DIMENSION} <= together[label[2]]
-        and uses & {Use.MODULUS, Use.DIMENSION}
-    )
+    for bucket, uses in literals.items():
+        together[bucket.value] = together.get(bucket.value, set()) | uses
+    found = [b for b, uses in literals.items() if uses and together[b.value] == sizing]
+    return tuple(sorted(found, key=lambda b: (b.line, b.column)))

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auditor.dynamic.child.settings import Unresolved, evaluate
 from auditor.dynamic.child.stream import Tokens, make_logits, make_stream
+from auditor.dynamic.load_factor import loaded_buckets
 
 
 class Unbound(Exception):  # noqa: N818
@@ -31,8 +33,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive windows without overlap: `inputs`, `targets` int64 [B, T], `logits` [B, T, V]."""
+    """Consecutive windows without overlap, from stream position `first`: `inputs`, `targets` int64
+    [B, T], `logits` float32 [B, T, V]."""
 
+    first: int
     inputs: Tensor
     targets: Tensor
     logits: Tensor
@@ -54,13 +58,11 @@ class Data:
         targets = self.stream[first + 1 : first + 1 + r.rows * r.length]
         logits = make_logits(r.seed, targets, first + 1, r.vocabulary)
         return Batch(
+            first,
             torch.from_numpy(inputs.copy()).reshape(shape),
             torch.from_numpy(targets.copy()).reshape(shape),
             torch.from_numpy(logits).reshape(*shape, r.vocabulary),
         )
-
-
-Roles = list[dict[str, Any]]
 
 
 class Scorer:
@@ -70,12 +72,13 @@ class Scorer:
         self,
         module: types.ModuleType,
         binding: Mapping[str, Any],
-        recipe: Recipe,
-        buckets: int,
+        data: Data,
         flat: bool,
     ) -> None:
+        self.module = module
         self.binding = binding
-        self.recipe = recipe
+        self.data = data
+        self.recipe = recipe = data.recipe
         self.flat = flat
         made = getattr(module, binding["name"], None)
         if made is None:
@@ -85,16 +88,18 @@ class Scorer:
             self.object: Any = None
             self.function = made
         else:
-            self.object = made(**_construction(module, construct["parameters"], recipe, buckets))
+            self.object = made(**_construction(module, construct["parameters"], recipe))
 
     def score(self, batch: Batch) -> tuple[Tensor, Any]:
         """Per-position NLL float64 [B, T], and whatever the scoring call returned."""
+        positions = torch.arange(batch.inputs.numel()).view(batch.inputs.shape) + batch.first
         values = {
             "logits": self._shaped(batch.logits, 2),
             "inputs": self._shaped(batch.inputs, 1),
             "targets": self._shaped(batch.targets, 1),
             "lengths": [self.recipe.length] * self.recipe.rows,
             "mask": self._shaped(torch.ones_like(batch.targets, dtype=torch.bool), 1),
+            "positions": self._shaped(positions, 1),
         }
         result = self._call(self.binding["score"], values)
         for found in _tensors(result):
@@ -132,14 +137,24 @@ class Scorer:
     def _call(self, method: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         function = self.function if self.object is None else getattr(self.object, method["name"])
         arguments = {
-            p["name"]: _item(values["result"], p["item"])
-            if p["role"] == "result"
-            else values[p["role"]]
+            p["name"]: self._argument(p, values)
             for p in method["parameters"]
             if p["role"] != "default"
         }
         with torch.no_grad():
             return function(**arguments)
+
+    def _argument(self, parameter: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        role = parameter["role"]
+        if role == "result":
+            result, item = values["result"], parameter["item"]
+            return result if item is None else result[item]
+        if role == "context":
+            maker, stream, positions = parameter["maker"]
+            tokens = torch.from_numpy(self.data.stream.copy())
+            made = {stream: tokens, positions: values["positions"]}
+            return getattr(self.module, maker)(**made)
+        return values[role]
 
     def _shaped(self, tensor: Tensor, dimensions: int) -> Tensor:
         tensor = tensor.clone()
@@ -147,26 +162,24 @@ class Scorer:
 
 
 def _construction(
-    module: types.ModuleType, parameters: Roles, recipe: Recipe, buckets: int
+    module: types.ModuleType, parameters: list[dict[str, Any]], recipe: Recipe
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for parameter in parameters:
-        role = parameter["role"]
+        name, role, text = parameter["name"], parameter["role"], parameter["text"]
         if role == "vocabulary":
-            arguments[parameter["name"]] = recipe.vocabulary
-        elif role == "buckets":
-            arguments[parameter["name"]] = buckets
+            arguments[name] = recipe.vocabulary
         elif role == "device":
-            arguments[parameter["name"]] = torch.device("cpu")
-        elif role == "instance":
-            arguments[parameter["name"]] = getattr(module, parameter["kind"])()
-        elif role != "default":
-            raise Unbound(f"no value for the constructor's {parameter['name']}")
+            arguments[name] = torch.device("cpu")
+        elif role in ("buckets", "setting") and text is not None:
+            try:
+                value = evaluate(module, text)
+            except Unresolved:
+                if not parameter["optional"]:
+                    raise Unbound(f"the constructor's {name} is known to a run only") from None
+                continue
+            arguments[name] = loaded_buckets(value, recipe.warm) if role == "buckets" else value
     return arguments
-
-
-def _item(result: Any, item: int | None) -> Any:
-    return result if item is None else result[item]
 
 
 def _tensors(result: Any) -> Iterator[Tensor]:

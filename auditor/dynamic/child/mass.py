@@ -19,6 +19,7 @@ import torch
 from auditor.dynamic.child.calling import Batch, Data, Recipe, Scorer, Unbound
 from auditor.dynamic.child.device import CpuInstead, stand_in
 from auditor.dynamic.child.loading import Absent, Loaded, load
+from auditor.dynamic.child.settings import Unresolved, evaluate
 from auditor.dynamic.child.state import copied, digest
 
 
@@ -36,8 +37,8 @@ def measure(loaded: Loaded, task: Mapping[str, Any]) -> dict[str, Any]:
 def _measure(loaded: Loaded, task: Mapping[str, Any], flat: bool) -> dict[str, Any]:
     recipe = Recipe(**task["recipe"])
     _reseed(recipe.seed)
-    scorer = Scorer(loaded.module, task["binding"], recipe, task["buckets"], flat)
     data = Data(recipe)
+    scorer = Scorer(loaded.module, task["binding"], data, flat)
     _warm(scorer, data)
     batch = data.batch(recipe.warm)
     before = digest(scorer.object)
@@ -64,6 +65,18 @@ def _measure(loaded: Loaded, task: Mapping[str, Any], flat: bool) -> dict[str, A
     }
 
 
+def switched_off(loaded: Loaded, guards: list[dict[str, Any]]) -> str | None:
+    """The first condition around the scorer's construction that keeps it from being made, as far
+    as the script's own settings decide it."""
+    for guard in guards:
+        try:
+            if bool(evaluate(loaded.module, guard["text"])) != guard["holds"]:
+                return f"line {guard['line']}: {guard['text']} is {not guard['holds']}"
+        except Unresolved:
+            continue
+    return None
+
+
 def _warm(scorer: Scorer, data: Data) -> None:
     """Runs as an evaluation does: scores a chunk batch by batch, learns, then counts the chunk."""
     recipe = data.recipe
@@ -81,7 +94,7 @@ def _every_target(scorer: Scorer, batch: Batch, row: int, column: int) -> list[f
     for token in range(scorer.recipe.vocabulary):
         targets = batch.targets.clone()
         targets[row, column] = token
-        changed = Batch(batch.inputs, targets, batch.logits)
+        changed = Batch(batch.first, batch.inputs, targets, batch.logits)
         losses.append(float(_fresh_score(scorer, changed)[row, column]))
     return losses
 
@@ -114,6 +127,7 @@ def main() -> None:
                 loaded = load(Path(task["script"]).resolve(), task["literals"])
                 Absent.defining = False
                 answer |= {"skipped": loaded.skipped, "absent": loaded.absent}
+                answer["off"] = switched_off(loaded, task["binding"]["guards"])
                 answer |= measure(loaded, task)
             except Unbound as error:
                 answer["unbound"] = str(error)
