@@ -1,8 +1,11 @@
-"""Training checkpoints: written whole or not at all, read without executing anything in them."""
+"""Training checkpoints: written whole or not at all, read without executing anything in them.
+
+The file is the CRC-32 of what follows (4 bytes, little-endian), then a torch file of tensors and
+plain values. torch itself would take most damaged tensors for good ones.
+"""
 
 import io
 import json
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,7 +66,12 @@ def save_checkpoint(folder: Path, fingerprint: str, state: dict[str, Any]) -> No
     content = {"format": CHECKPOINT_FORMAT, "fingerprint": fingerprint, "state": state}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(make_folder(folder) / CHECKPOINT_NAME, buffer.getvalue())
+    write_atomically(make_folder(folder) / CHECKPOINT_NAME, with_checksum(buffer.getvalue()))
+
+
+def with_checksum(payload: bytes) -> bytes:
+    """The bytes of a checkpoint file."""
+    return crc32(payload).to_bytes(4, "little") + payload
 
 
 def load_checkpoint(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -75,14 +83,26 @@ def load_checkpoint(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     path = folder / CHECKPOINT_NAME
     if not path.exists():
         return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != CHECKPOINT_FORMAT or content["fingerprint"] != fingerprint:
-            return None
-        state: dict[str, Any] = content["state"]
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        raise RecordError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); "
-            "delete it to train from the start"
-        ) from error
+    content = read_checkpoint(path)
+    if (content.get("format"), content.get("fingerprint")) != (CHECKPOINT_FORMAT, fingerprint):
+        return None
+    state: dict[str, Any] = content["state"]
     return state
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Everything in a checkpoint file; raises `RecordError` for any other file."""
+    mend = "delete it to train from the start"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
+    if raw[:4] != crc32(raw[4:]).to_bytes(4, "little"):
+        raise RecordError(f"{path}: damaged, its checksum does not match; {mend}")
+    try:
+        content = torch.load(io.BytesIO(raw[4:]), map_location="cpu", weights_only=True)
+    except Exception as error:  # Of a forged file torch raises whatever its bytes lead to.
+        raise RecordError(f"{path}: not a checkpoint ({type(error).__name__}); {mend}") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: not a checkpoint (a {type(content).__name__}); {mend}")
+    return content

@@ -1,8 +1,8 @@
 """Whole runs on a tiny model: clock, warm-up, checkpoints, faults, ranks."""
 
+import io
 import math
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from hedge_record.errors import RecordError
 from hedge_record.model.gpt import GPT
 from hedge_record.model.linear import set_fake_quantization
 from hedge_record.progress import SilentReporter
-from hedge_record.training.checkpoint import CHECKPOINT_NAME, fingerprint_of
+from hedge_record.training.checkpoint import CHECKPOINT_NAME, fingerprint_of, with_checksum
 from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
 from hedge_record.training.loop import TrainingResult, train
 from hedge_record.training.quantization import crown_q_penalty, fake_quantization_of
@@ -190,20 +190,32 @@ class _Hostile:
         return (Path.touch, (self._target,))
 
 
+def forged(content: object) -> bytes:
+    """A file that torch wrote and whose checksum is right."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return with_checksum(buffer.getvalue())
+
+
 def test_damaged_and_hostile_checkpoints_are_refused(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / CHECKPOINT_NAME
-    run(replace(TRAINING, iterations=1), checkpoint_dir=tmp_path)
+    path, witness = tmp_path / CHECKPOINT_NAME, tmp_path / "witness"
+    one_step = replace(TRAINING, iterations=1)
+    run(one_step, checkpoint_dir=tmp_path)
     whole = path.read_bytes()
-    witness = tmp_path / "witness"
-    for content in (
-        b"",
-        whole[: len(whole) // 2],
-        pickle.dumps(_Hostile(witness), protocol=2),
-        pickle.dumps({"format": 1, "fingerprint": _Hostile(witness), "state": {}}, protocol=2),
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    hostile = {"format": 1, "fingerprint": _Hostile(witness), "state": {}}
+    for content, complaint in (
+        (b"", "damaged, its checksum"),
+        (whole[: len(whole) // 2], "damaged, its checksum"),
+        (bytes(flipped), "damaged, its checksum"),
+        (with_checksum(b"no torch file"), r"not a checkpoint \("),
+        (forged([]), r"not a checkpoint \(a list\)"),
+        (forged(hostile), r"not a checkpoint \(Unpickling"),
     ):
         path.write_bytes(content)
-        with pytest.raises(RecordError, match=r"checkpoint\.pt: not a readable checkpoint"):
-            run(replace(TRAINING, iterations=1), checkpoint_dir=tmp_path)
+        with pytest.raises(RecordError, match=rf"checkpoint\.pt: {complaint}"):
+            run(one_step, checkpoint_dir=tmp_path)
     assert not witness.exists()
 
 
