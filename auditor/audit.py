@@ -1,0 +1,167 @@
+"""One audit from end to end: unpack, index, read the claims, probe, apply every rule, judge."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from auditor.dossier import Dossier, FileFact, RuleFact
+from auditor.errors import AuditError
+from auditor.evidence.claims import Claims, read_claims
+from auditor.evidence.numbers import numbers
+from auditor.finding import Audit, Basis, Confidence, Finding, Status
+from auditor.policy import FRONTIER_2026_04, Policy
+from auditor.program.index import Program, build
+from auditor.rules import Context, Rule, all_rules
+from auditor.submission.model import Submission
+from auditor.submission.unpack import Unpacked, unpack
+from auditor.verdict import judge
+
+DEFAULT_POLICY = FRONTIER_2026_04.name
+# Every rule of the challenge; a report names those that this version has no check for.
+RULEBOOK = (
+    *("C1", "C2", "C2b", "C2c", "C3", "C4", "C5", "C6", "C7"),
+    *("D1", "D2", "D3", "B1", "A1", "A2", "T1", "T2", "S1", "S2", "S3", "S4"),
+    *("F1", "F2", "L1", "N1", "R1"),
+)
+NATIVE_SUFFIXES = {".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".rs", ".so", ".pyx"}
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """The probes' results by name, and why there is none, if so."""
+
+    results: Mapping[str, Any]
+    problem: str | None
+
+
+def audit_submission(submission: Submission, *, policy: Policy, dynamic: bool = False) -> Audit:
+    """Audits one script. Never raises for what a submission holds."""
+    return audit_in_full(submission, policy=policy, dynamic=dynamic).audit
+
+
+def audit_in_full(submission: Submission, *, policy: Policy, dynamic: bool = False) -> Dossier:
+    """As `audit_submission`, with the sources and hashes that a report shows."""
+    started = time.perf_counter()
+    unpacked = _unpacked(submission)
+    shipped_and_written = {**submission.files, **unpacked.files}
+    program = build(replace(submission, files=shipped_and_written), unpacked)
+    claims = read_claims(submission)
+    probed = _probe(submission, unpacked, program, dynamic)
+    rules = all_rules()
+    context = Context(submission, program, claims, probed.results)
+    named = [(finding, rule.title) for rule in rules for finding in _apply(rule, context)]
+    findings = tuple(finding for finding, _ in named)
+    validity, readiness = judge(findings, policy)
+    audit = Audit(
+        pr=submission.pr,
+        head=submission.head,
+        path=submission.main.path,
+        blob=submission.main.blob,
+        validity=validity,
+        readiness=readiness,
+        policy=policy.name,
+        seconds=time.perf_counter() - started,
+        findings=findings,
+        numbers=numbers(submission, unpacked, claims, probed.results),
+        not_examined=tuple(_not_examined(submission, unpacked, program, claims, probed, rules)),
+    )
+    return Dossier(
+        audit=audit,
+        titles=tuple(title for _, title in named),
+        sources=_cited(findings, program, submission),
+        files=tuple(_files(submission)),
+        rules=tuple(RuleFact(r.id, r.title, r.axis, r.version, r.source) for r in rules),
+        packing=tuple(_packing(unpacked)),
+        dynamic=dynamic,
+    )
+
+
+def _unpacked(submission: Submission) -> Unpacked:
+    name = PurePosixPath(submission.main.path).name
+    for path, problem in submission.unread.items():
+        if PurePosixPath(path).name == name and submission.main.data == b"":
+            return Unpacked("", problem=f"{path}: {problem}")
+    return unpack(submission.main, submission.files)
+
+
+def _probe(submission: Submission, unpacked: Unpacked, program: Program, dynamic: bool) -> _Probed:
+    if not dynamic:
+        return _Probed({}, "what only a run shows: the dynamic probes were not asked for")
+    # Imported here: the static path must not load what the probes need.
+    from auditor.dynamic.mass import probe
+
+    try:
+        return _Probed({"mass": probe(submission, unpacked, program)}, None)
+    except AuditError as error:
+        return _Probed({}, f"what only a run shows: {error}")
+
+
+def _apply(rule: Rule, context: Context) -> Iterator[Finding]:
+    """The findings of one rule; a script that breaks the rule's own code makes it `unknown`."""
+    try:
+        yield from rule.check(context)
+    except Exception as error:  # whatever a hostile script provokes costs one rule, not the audit
+        reason = f"the check ended early: {type(error).__name__}: {error}"
+        yield Finding(rule.id, Status.UNKNOWN, Basis.STATIC, Confidence.LOW, reason)
+
+
+def _not_examined(
+    submission: Submission,
+    unpacked: Unpacked,
+    program: Program,
+    claims: Claims,
+    probed: _Probed,
+    rules: tuple[Rule, ...],
+) -> Iterator[str]:
+    if program.problem is not None:
+        yield f"{program.path}: {program.problem}"
+    yield from (f"{submission.main.path}: {note}" for note in unpacked.notes)
+    yield from (f"{path}: {problem}" for path, problem in sorted(submission.unread.items()))
+    for path in sorted({**submission.files, **unpacked.files}):
+        if PurePosixPath(path).suffix in NATIVE_SUFFIXES:
+            yield f"{path}: native code, which no rule of this version reads"
+    for problem in claims.problems:
+        line = f":{problem.line}" if problem.line else ""
+        yield f"{problem.path}{line}: {problem.text}"
+    if probed.problem is not None:
+        yield probed.problem
+    missing = [rule for rule in RULEBOOK if rule not in {r.id for r in rules}]
+    if missing:
+        yield f"rules without a check in this version: {', '.join(missing)}"
+
+
+def _cited(
+    findings: tuple[Finding, ...], program: Program, submission: Submission
+) -> dict[str, str]:
+    """The text of the program and of every other file that a finding points into."""
+    texts = {module.path: module.source for module in program.modules}
+    shipped = {file.path: file for file in submission.files.values()}
+    sources = {program.path: program.source}
+    for evidence in (e for finding in findings for e in finding.evidence):
+        path = evidence.path
+        if evidence.line and path in texts:
+            sources[path] = texts[path]
+        elif evidence.line and path in shipped:
+            sources[path] = shipped[path].data.decode("utf-8", "replace").replace("\r\n", "\n")
+    return sources
+
+
+def _files(submission: Submission) -> Iterator[FileFact]:
+    folder = submission.main.path.rpartition("/")[0]
+    for name in sorted({*submission.files, *submission.unread}):
+        if name in submission.files:
+            file = submission.files[name]
+            yield FileFact(file.path, file.blob, len(file.data))
+        else:
+            path = f"{folder}/{name}" if folder else name
+            yield FileFact(path, "", 0, submission.unread[name])
+
+
+def _packing(unpacked: Unpacked) -> Iterator[str]:
+    for layer in unpacked.layers:
+        yield (
+            f"{layer.kind} at line {layer.line}: {layer.bytes_in:,} bytes "
+            f"to {layer.bytes_out:,} bytes"
+        )

@@ -1,0 +1,78 @@
+"""An audit together with the material that its report shows: sources, hashes, rule pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from auditor.finding import Audit, Axis, Finding
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file of the submission. `problem` says why it was not read, if so."""
+
+    path: str
+    blob: str
+    bytes: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class RuleFact:
+    """What a report says of a rule."""
+
+    id: str
+    title: str
+    axis: Axis
+    version: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """One audited script.
+
+    `titles` holds, for each finding of the audit, what its rule calls the fault. `sources` maps the
+    paths that findings cite to their text; for a packed script that is its path followed by
+    `!unpacked`. `packing` says in words how a packed script was opened.
+    """
+
+    audit: Audit
+    titles: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[FileFact, ...] = ()
+    rules: tuple[RuleFact, ...] = ()
+    packing: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder that the script lies in, with a slash at its end; empty for none."""
+        head, slash, _ = self.audit.path.rpartition("/")
+        return head + slash
+
+    def title(self, finding: Finding) -> str:
+        """What the rule of one of the audit's findings calls the fault."""
+        pairs = zip(self.audit.findings, self.titles, strict=False)
+        return next((title for own, title in pairs if own is finding), finding.rule)
+
+    def short(self, path: str) -> str:
+        """`path` as seen from the script's folder."""
+        return path.removeprefix(self.folder)
+
+    @cached_property
+    def _lines(self) -> dict[str, list[str]]:
+        return {path: text.split("\n") for path, text in self.sources.items()}
+
+    def excerpt(self, path: str, line: int, around: int = 2) -> list[tuple[int, str]]:
+        """The lines of `path` up to `around` before and after `line`, with their numbers."""
+        lines = self._lines.get(path, [])
+        if not 0 < line <= len(lines):
+            return []
+        first, last = max(1, line - around), min(len(lines), line + around)
+        return [(number, lines[number - 1]) for number in range(first, last + 1)]
+
+    @cached_property
+    def rules_version(self) -> str:
+        """The version of every rule that was applied, as `A1.1 C2.1 ...`."""
+        return " ".join(sorted(f"{rule.id}.{rule.version}" for rule in self.rules))

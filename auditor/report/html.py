@@ -1,0 +1,238 @@
+"""The report as one page: light and dark, with the source to jump into; no script, no network.
+
+Everything that comes from a submission is escaped, and a content security policy that allows
+nothing but this page's own style sheet stands behind that.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import auditor
+from auditor.dossier import Dossier
+from auditor.finding import Evidence, Finding
+from auditor.report import review
+from auditor.report.text import visible
+
+MAX_EVIDENCE = 8
+
+
+def render(dossiers: Sequence[Dossier]) -> str:
+    """The page for all scripts. The same input gives the same bytes."""
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    title = " · ".join(_name(dossier) for dossier in dossiers)
+    body = "\n".join(
+        line for number, dossier in enumerate(dossiers) for line in _Page(dossier, number).lines()
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>{_text(title)} - audit</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""  # noqa: E501 - a policy is one line
+
+
+@cache
+def _style() -> str:
+    return files("auditor.report").joinpath("report.css").read_text(encoding="utf-8").strip()
+
+
+def _name(dossier: Dossier) -> str:
+    name = dossier.folder.rstrip("/").rpartition("/")[2] or dossier.audit.path
+    return f"PR {dossier.audit.pr}: {name}" if dossier.audit.pr is not None else name
+
+
+def _text(text: str, limit: int = 2000) -> str:
+    return escape(visible(text, limit), quote=True)
+
+
+class _Page:
+    """One script's part of the page; `number` keeps its anchors apart from the others'."""
+
+    def __init__(self, dossier: Dossier, number: int) -> None:
+        self.dossier = dossier
+        self.audit = dossier.audit
+        self.prefix = f"s{number}"
+        shown = sorted(p for p in dossier.sources if p.endswith((".py", "!unpacked")))
+        self.indices = {path: index for index, path in enumerate(shown)}
+        self.marked = {
+            (evidence.path, evidence.line): finding.status.value
+            for finding in reversed(review.shown_findings(self.audit))
+            for evidence in finding.evidence
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The page's parts, from the top."""
+        yield "<main>"
+        yield from self._header()
+        yield from self._answers()
+        yield from self._findings()
+        yield from self._numbers()
+        yield from self._rules()
+        yield from self._remarks()
+        yield from self._sources()
+        yield "</main>"
+
+    def _header(self) -> Iterator[str]:
+        audit = self.audit
+        yield f"<header><h1>{_text(_name(self.dossier))}</h1>"
+        yield f'<p class="outcome">{_text(review.outcome(audit))}.</p>'
+        yield '<div class="verdict">'
+        for label, value, kind in (
+            ("validity", audit.validity.value, audit.validity.value),
+            ("readiness", audit.readiness.value, audit.readiness.value),
+        ):
+            yield f'<div class="card {kind}"><span>{label}</span><b>{value}</b></div>'
+        advice, _, condition = review.recommendation(self.dossier).partition(", ")
+        yield f'<div class="card advice"><span>advice</span><b>{_text(advice)}</b>'
+        yield f"<small>{_text(condition)}</small></div></div>"
+        facts = [
+            ("script", audit.path),
+            ("blob", audit.blob),
+            ("head", audit.head or ""),
+            ("packing", "; ".join(self.dossier.packing)),
+            ("policy", audit.policy),
+            ("rules", self.dossier.rules_version),
+            ("auditor", auditor.__version__),
+        ]
+        rows = (f"<dt>{n}</dt><dd><code>{_text(v)}</code></dd>" for n, v in facts if v)
+        yield f"<dl>{''.join(rows)}</dl></header>"
+
+    def _answers(self) -> Iterator[str]:
+        yield "<section><h2>The four questions</h2><ol class='answers'>"
+        for answer in review.answers(self.audit):
+            places = "".join(
+                f" {self._link(e)}" for f in answer.findings for e in f.evidence[:2] if e.line
+            )
+            yield (
+                f"<li>{_text(answer.question.text)} <b>{_text(answer.result)}</b> "
+                f"<span class='dim'>({_text(answer.question.consequence)})</span>{places}</li>"
+            )
+        yield "</ol></section>"
+
+    def _findings(self) -> Iterator[str]:
+        shown = review.shown_findings(self.audit)
+        yield f"<section><h2>Findings</h2><p class='dim'>{_text(review.counts(self.audit))}</p>"
+        for finding in shown:
+            yield from self._finding(finding)
+        yield "</section>"
+
+    def _finding(self, finding: Finding) -> Iterator[str]:
+        status = finding.status.value
+        yield f'<article class="{status}"><h3><span class="badge">{status}</span> '
+        yield f"<code>{_text(finding.rule)}</code> "
+        yield f"{_text(self.dossier.title(finding))}</h3>"
+        yield f"<p>{_text(finding.reason)}</p>"
+        for evidence in finding.evidence[:MAX_EVIDENCE]:
+            yield f'<p class="place">{self._link(evidence)}</p>'
+            yield self._excerpt(evidence)
+        facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
+        facts += [f"precedent {', '.join(finding.precedent)}"] if finding.precedent else []
+        yield f'<p class="dim">{_text("; ".join(facts))}</p>'
+        if finding.witness is not None:
+            name = review.witness_name(self.audit, finding)
+            yield f"<p>Replay: <code>auditor replay {_text(name)}</code></p>"
+        yield "</article>"
+
+    def _excerpt(self, evidence: Evidence) -> str:
+        lines = self.dossier.excerpt(evidence.path, evidence.line, around=3)
+        rows = [self._row(n, text, "hit" if n == evidence.line else "") for n, text in lines] or [
+            self._row(evidence.line, evidence.text, "hit")
+        ]
+        return f'<pre tabindex="0">{"".join(rows)}</pre>'
+
+    def _row(self, number: int, text: str, kind: str, anchor: str = "") -> str:
+        identity = f' id="{anchor}"' if anchor else ""
+        label = str(number) if number else ""
+        return (
+            f'<span class="row {kind}"{identity}><i data-n="{label}"></i>'
+            f"{_text(text) or ' '}\n</span>"
+        )
+
+    def _link(self, evidence: Evidence) -> str:
+        line = f":{evidence.line}" if evidence.line else ""
+        label = f"<code>{_text(self.dossier.short(evidence.path) + line)}</code>"
+        if evidence.path in self.indices and evidence.line:
+            return f'<a href="#{self._anchor(evidence.path, evidence.line)}">{label}</a>'
+        return label
+
+    def _anchor(self, path: str, line: int) -> str:
+        return f"{self.prefix}f{self.indices[path]}L{line}"
+
+    def _numbers(self) -> Iterator[str]:
+        if self.audit.numbers:
+            yield "<section><h2>Numbers</h2><table>"
+            for name, value in self.audit.numbers.items():
+                yield f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>"
+            yield "</table></section>"
+
+    def _rules(self) -> Iterator[str]:
+        yield "<section><h2>Every rule</h2><div class='wide'><table><thead><tr>"
+        yield "".join(f"<th>{n}</th>" for n in ("rule", "status", "basis", "reason", "precedent"))
+        yield "</tr></thead><tbody>"
+        for finding in sorted(self.audit.findings, key=lambda f: f.rule):
+            cells = (
+                f"<code>{_text(finding.rule)}</code>",
+                f'<span class="{finding.status.name.lower()}">{finding.status.value}</span>',
+                finding.basis.value,
+                _text(finding.reason),
+                _text(", ".join(finding.precedent)),
+            )
+            yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        yield "</tbody></table></div></section>"
+
+    def _remarks(self) -> Iterator[str]:
+        if self.audit.not_examined:
+            yield "<section><h2>Not examined</h2><ul>"
+            yield "".join(f"<li>{_text(text)}</li>" for text in self.audit.not_examined)
+            yield "</ul></section>"
+        yield f"<section><h2>Run it again</h2><pre>{_text(review.rerun(self.dossier))}</pre>"
+        if self.dossier.files:
+            yield f"<details><summary>Files ({len(self.dossier.files)})</summary>"
+            yield "<div class='wide'><table>"
+            for file in self.dossier.files:
+                yield f"<tr><td><code>{_text(self.dossier.short(file.path))}</code></td>"
+                yield f"<td><code>{_text(file.blob)}</code></td><td>{file.bytes:,}</td>"
+                yield f"<td>{_text(file.problem or '')}</td></tr>"
+            yield "</table></div></details>"
+        yield "</section>"
+
+    def _sources(self) -> Iterator[str]:
+        for path in self.indices:
+            lines = self.dossier.sources[path].split("\n")
+            rows = (
+                self._row(
+                    number,
+                    text,
+                    f"hit {mark}" if (mark := self.marked.get((path, number))) else "",
+                    self._anchor(path, number),
+                )
+                for number, text in enumerate(lines, 1)
+            )
+            yield f"<section class='source'><h2><code>{_text(self.dossier.short(path))}</code></h2>"
+            yield f'<pre tabindex="0">{"".join(rows)}</pre></section>'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value)
+    if value is None:
+        return "unknown"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.8g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,163 @@
+"""The review, ready to be pasted as a comment on a pull request.
+
+It answers the four questions that reviewers of this challenge ask first, then gives the verdict on
+both axes, an advice with its condition, the numbers, and every rule. Nothing in it pings, links or
+runs: what it quotes is code, and the rest is escaped.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import auditor
+from auditor.dossier import Dossier
+from auditor.finding import Evidence, Finding
+from auditor.report import review
+from auditor.report.text import code_block, code_span, markdown
+
+MAX_EVIDENCE = 4
+
+
+def render(dossiers: Sequence[Dossier]) -> str:
+    """The reviews of all scripts, one after the other."""
+    return "\n\n---\n\n".join(_review(dossier) for dossier in dossiers) + "\n"
+
+
+def _review(dossier: Dossier) -> str:
+    parts = [
+        *_header(dossier),
+        *_answers(dossier),
+        *_verdict(dossier),
+        *_findings(dossier),
+        *_numbers(dossier),
+        *_rules(dossier),
+        *_witnesses(dossier),
+        *_not_examined(dossier),
+        *_again(dossier),
+    ]
+    return "\n\n".join(parts)
+
+
+def _header(dossier: Dossier) -> list[str]:
+    audit = dossier.audit
+    name = dossier.folder.rstrip("/").rpartition("/")[2] or audit.path
+    rows = [f"- script: {code_span(audit.path)}, blob {code_span(audit.blob or 'unknown')}"]
+    if audit.pr is not None:
+        rows.insert(0, f"- pull request {audit.pr}, head {code_span(audit.head or '')}")
+    rows += [f"- {markdown(step)}" for step in dossier.packing]
+    rows.append(
+        f"- auditor {auditor.__version__}, policy {code_span(audit.policy)}, "
+        f"rules {code_span(dossier.rules_version or 'none')}"
+    )
+    return [f"### Audit of {code_span(name)}", "\n".join(rows)]
+
+
+def _answers(dossier: Dossier) -> list[str]:
+    lines = []
+    for number, answer in enumerate(review.answers(dossier.audit), 1):
+        line = f"{number}. {markdown(answer.question.text)} **{markdown(answer.result)}**"
+        line += f" ({markdown(answer.question.consequence)})"
+        places = [_place(dossier, e) for f in answer.findings for e in f.evidence[:2]]
+        if places:
+            line += ": " + ", ".join(dict.fromkeys(places))
+        precedents = dict.fromkeys(p for f in answer.findings for p in f.precedent)
+        if precedents:
+            line += f"; precedent {markdown(', '.join(precedents))}"
+        lines.append(line)
+    return ["#### The four questions", "\n".join(lines)]
+
+
+def _verdict(dossier: Dossier) -> list[str]:
+    audit = dossier.audit
+    lines = (
+        f"- validity: **{audit.validity.value}**: {review.OUTCOMES[audit.validity]}",
+        f"- readiness: **{audit.readiness.value}**: {review.READINESS[audit.readiness]}",
+        f"- recommendation: **{markdown(review.recommendation(dossier))}**",
+    )
+    return ["#### Verdict", "\n".join(lines)]
+
+
+def _findings(dossier: Dossier) -> list[str]:
+    parts = []
+    for finding in review.shown_findings(dossier.audit):
+        title = markdown(dossier.title(finding))
+        parts.append(f"**{finding.status.value} {code_span(finding.rule)}: {title}**")
+        parts.append(
+            f"{markdown(finding.reason)} (basis {finding.basis.value}, "
+            f"confidence {finding.confidence.value})"
+        )
+        for evidence in finding.evidence[:MAX_EVIDENCE]:
+            parts.append(_place(dossier, evidence))
+            parts.append(_quote(dossier, evidence))
+    return ["#### Findings", *parts] if parts else []
+
+
+def _quote(dossier: Dossier, evidence: Evidence) -> str:
+    lines = dossier.excerpt(evidence.path, evidence.line)
+    if not lines:
+        return code_block([evidence.text])
+    width = len(str(lines[-1][0]))
+    marked = [
+        f"{'>' if number == evidence.line else ' '} {number:>{width}}  {text}"
+        for number, text in lines
+    ]
+    return code_block(marked)
+
+
+def _place(dossier: Dossier, evidence: Evidence, in_table: bool = False) -> str:
+    line = f":{evidence.line}" if evidence.line else ""
+    return code_span(dossier.short(evidence.path) + line, in_table)
+
+
+def _numbers(dossier: Dossier) -> list[str]:
+    rows = [f"| {markdown(name)} | {_value(v)} |" for name, v in dossier.audit.numbers.items()]
+    return ["#### Numbers", "\n".join(["| number | value |", "|---|---|", *rows])] if rows else []
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(item) for item in value) or "none"
+    if isinstance(value, bool) or value is None:
+        return "unknown" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return markdown(f"{value:.8g}" if isinstance(value, float) else str(value))
+
+
+def _rules(dossier: Dossier) -> list[str]:
+    rows = ["| rule | status | basis | evidence | precedent |", "|---|---|---|---|---|"]
+    for finding in sorted(dossier.audit.findings, key=lambda f: f.rule):
+        places = ", ".join(_place(dossier, e, in_table=True) for e in finding.evidence[:2])
+        rows.append(
+            f"| {code_span(finding.rule, True)} | {finding.status.value} | {finding.basis.value} "
+            f"| {places} | {markdown(', '.join(finding.precedent))} |"
+        )
+    return ["#### Every rule", "\n".join(rows), f"{review.counts(dossier.audit)}."]
+
+
+def _witnesses(dossier: Dossier) -> list[str]:
+    lines = [
+        f"- {code_span(finding.rule)}: {code_span('auditor replay ' + _name(dossier, finding))}"
+        for finding in dossier.audit.findings
+        if finding.witness is not None
+    ]
+    return ["#### Witnesses", "\n".join(lines)] if lines else []
+
+
+def _name(dossier: Dossier, finding: Finding) -> str:
+    return review.witness_name(dossier.audit, finding)
+
+
+def _not_examined(dossier: Dossier) -> list[str]:
+    lines = [f"- {markdown(text)}" for text in dossier.audit.not_examined]
+    return ["#### Not examined", "\n".join(lines)] if lines else []
+
+
+def _again(dossier: Dossier) -> list[str]:
+    rows = [
+        f"| {code_span(dossier.short(f.path), True)} | {code_span(f.blob or 'unknown', True)} "
+        f"| {f.bytes:,} | {markdown(f.problem or '')} |"
+        for f in dossier.files
+    ]
+    head = ["| file | blob | bytes | not read because |", "|---|---|---|---|"]
+    files = [f"<details><summary>Files ({len(rows)})</summary>", "\n".join([*head, *rows])]
+    return ["#### Run it again", code_block([review.rerun(dossier)]), *files, "</details>"]

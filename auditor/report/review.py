@@ -1,0 +1,160 @@
+"""What every report says beside the findings themselves: their order, four answers, one advice."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from auditor.dossier import Dossier
+from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
+
+# What matters most comes first; `pass` and `n/a` are counted and not spelled out.
+SHOWN_ORDER = (Status.FAIL, Status.PENDING, Status.UNKNOWN, Status.NOTE)
+QUIET = (Status.PASS, Status.NOT_APPLICABLE)
+
+OUTCOMES = {
+    Validity.INVALID: "the score does not stand under these rules",
+    Validity.PENDING: "the score waits for a ruling",
+    Validity.UNKNOWN: "it could not be decided whether the score stands",
+    Validity.VALID: "nothing was found against the score",
+}
+READINESS = {
+    Readiness.READY: "what a record needs is there",
+    Readiness.NOT_READY: "something that a record needs is missing",
+    Readiness.UNKNOWN: "not everything that a record needs could be checked",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that reviewers of this challenge ask first. `answers` words the rule's status."""
+
+    text: str
+    rules: tuple[str, ...]
+    consequence: str
+    answers: dict[Status, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question, with the findings that it rests on."""
+
+    question: Question
+    result: str
+    findings: tuple[Finding, ...]
+
+
+QUESTIONS = (
+    Question(
+        "Does a table read for scoring have the target in its key (n-gram family fault)?",
+        ("C2b",),
+        "close trigger",
+        {Status.FAIL: "yes", Status.PASS: "no", Status.NOT_APPLICABLE: "no such table"},
+    ),
+    Question(
+        "Are weights trained on validation tokens before these are scored?",
+        ("C3",),
+        "close trigger",
+        {Status.FAIL: "yes", Status.PASS: "no", Status.NOT_APPLICABLE: "no such training"},
+    ),
+    Question(
+        "Does the test-time training that runs score each token first?",
+        ("C3",),
+        "legal where it does",
+        {Status.FAIL: "no", Status.PASS: "yes", Status.NOT_APPLICABLE: "none runs"},
+    ),
+    Question(
+        "Is a per-window delta or bias (SLOT) fitted on the positions that it scores?",
+        ("C7",),
+        "pending issue 1336",
+        {Status.FAIL: "yes", Status.PASS: "no", Status.NOT_APPLICABLE: "no SLOT"},
+    ),
+)
+COMMON_ANSWERS = {
+    Status.PENDING: "pending a ruling",
+    Status.UNKNOWN: "unknown",
+    Status.NOTE: "see the note",
+}
+NO_RULE = "not examined: this version has no rule for it"
+
+
+def shown_findings(audit: Audit) -> list[Finding]:
+    """The findings that a report spells out, the gravest first, each rule's together."""
+    shown = [finding for finding in audit.findings if finding.status in SHOWN_ORDER]
+    return sorted(shown, key=lambda f: (SHOWN_ORDER.index(f.status), f.rule))
+
+
+def answers(audit: Audit) -> list[Answer]:
+    """The four questions, answered from the findings alone."""
+    found = []
+    for question in QUESTIONS:
+        findings = [f for f in audit.findings if f.rule in question.rules]
+        if not findings:
+            found.append(Answer(question, NO_RULE, ()))
+            continue
+        order = (*SHOWN_ORDER, *QUIET)
+        gravest = min((f.status for f in findings), key=order.index)
+        wording = {**COMMON_ANSWERS, **question.answers}
+        found.append(
+            Answer(
+                question,
+                wording[gravest],
+                tuple(finding for finding in findings if finding.status == gravest),
+            )
+        )
+    return found
+
+
+def recommendation(dossier: Dossier) -> str:
+    """Merge, hold or close, and on what condition."""
+    audit = dossier.audit
+    axes = {rule.id: rule.axis for rule in dossier.rules}
+
+    def rules_with(status: Status, axis: Axis) -> str:
+        found = {f.rule for f in audit.findings if f.status == status and axes.get(f.rule) == axis}
+        return ", ".join(sorted(found))
+
+    failed = rules_with(Status.FAIL, Axis.VALIDITY)
+    missing = rules_with(Status.FAIL, Axis.READINESS)
+    if audit.validity == Validity.INVALID:
+        return f"close, unless the score is measured again without the fault ({failed})"
+    if audit.validity == Validity.PENDING:
+        return f"hold, until there is a ruling ({rules_with(Status.PENDING, Axis.VALIDITY)})"
+    if audit.validity == Validity.UNKNOWN:
+        return "hold, until what was not examined has been read by somebody"
+    if audit.readiness == Readiness.NOT_READY:
+        return f"hold, until what is missing is there ({missing})"
+    if audit.readiness == Readiness.UNKNOWN:
+        return "hold, until the readiness that could not be checked is confirmed"
+    return "merge, as far as these rules reach"
+
+
+def outcome(audit: Audit) -> str:
+    """The verdict in one neutral line."""
+    return f"{OUTCOMES[audit.validity]}; {READINESS[audit.readiness]}"
+
+
+def counts(audit: Audit) -> str:
+    """How many findings there are of each status, in words."""
+    tally = Counter(finding.status for finding in audit.findings)
+    parts = [f"{tally[s]} {s.value}" for s in (*SHOWN_ORDER, *QUIET) if tally[s]]
+    return ", ".join(parts) or "no findings"
+
+
+def quiet_rules(audit: Audit, status: Status) -> str:
+    """The rules that ended with `status`, for one line."""
+    return ", ".join(sorted({f.rule for f in audit.findings if f.status == status}))
+
+
+def rerun(dossier: Dossier) -> str:
+    """The command that makes this report again."""
+    audit = dossier.audit
+    flags = " --dynamic" if dossier.dynamic else ""
+    if audit.pr is not None and audit.head is not None:
+        target = f"--repo CLONE --pr {audit.pr} --at {audit.head}"
+    else:
+        target = audit.path
+    return f"auditor audit {target}{flags} --policy {audit.policy}"
+
+
+def witness_name(audit: Audit, finding: Finding) -> str:
+    """The file name under which a finding's witness is kept."""
+    return f"witness-{finding.rule}-{audit.blob[:12]}.json"

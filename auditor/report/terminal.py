@@ -1,0 +1,195 @@
+"""The report for a terminal: the findings with their lines, the verdict, what was not seen."""
+
+import io
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+import auditor
+from auditor.dossier import Dossier
+from auditor.finding import Evidence, Finding, Readiness, Status, Validity
+from auditor.report import review
+from auditor.report.text import visible
+
+STYLES = {
+    Status.FAIL: "bold red",
+    Status.PENDING: "bold magenta",
+    Status.UNKNOWN: "bold yellow",
+    Status.NOTE: "bold cyan",
+}
+VERDICT_STYLES = {
+    Validity.VALID: "bold green",
+    Validity.INVALID: "bold red",
+    Validity.PENDING: "bold magenta",
+    Validity.UNKNOWN: "bold yellow",
+    Readiness.READY: "bold green",
+    Readiness.NOT_READY: "bold red",
+    Readiness.UNKNOWN: "bold yellow",
+}
+MAX_EVIDENCE = 6
+# No font is fetched: the picture must show without a network and must not tell who looks at it.
+SVG_FORMAT = """\
+<svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
+.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: system-ui, sans-serif; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+SVG_THEME = TerminalTheme(
+    (22, 24, 29),
+    (214, 218, 226),
+    [
+        (22, 24, 29),
+        (232, 93, 88),
+        (106, 190, 120),
+        (222, 176, 83),
+        (98, 150, 232),
+        (190, 124, 214),
+        (86, 182, 194),
+        (214, 218, 226),
+    ],
+    [
+        (110, 118, 132),
+        (240, 113, 108),
+        (126, 206, 140),
+        (236, 196, 110),
+        (122, 170, 245),
+        (208, 148, 230),
+        (110, 202, 212),
+        (255, 255, 255),
+    ],
+)
+
+
+def render(dossiers: Sequence[Dossier], width: int = 100) -> str:
+    """The report as plain text."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=False)
+    draw(console, dossiers)
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
+def svg(dossiers: Sequence[Dossier], width: int = 100) -> str:
+    """The report as a picture of a terminal."""
+    console = Console(file=io.StringIO(), width=width, record=True, force_terminal=True)
+    draw(console, dossiers)
+    return console.export_svg(
+        title="auditor", theme=SVG_THEME, code_format=SVG_FORMAT, unique_id="report"
+    )
+
+
+def draw(console: Console, dossiers: Sequence[Dossier]) -> None:
+    """Prints the report of every script, one after the other."""
+    for index, dossier in enumerate(dossiers):
+        if index:
+            console.print(Rule(style="dim"))
+        console.print(Group(*_report(dossier)), highlight=False)
+
+
+def _report(dossier: Dossier) -> list[RenderableType]:
+    audit = dossier.audit
+    head = Text(visible(audit.path), style="bold")
+    where = [f"blob {audit.blob[:12]}"] if audit.blob else []
+    if audit.pr is not None:
+        where.insert(0, f"PR {audit.pr} at {(audit.head or '')[:12]}")
+    parts: list[RenderableType] = [head, Text("  " + ", ".join(where), style="dim")]
+    parts += [Text(f"  {visible(step)}", style="dim") for step in dossier.packing]
+    parts.append("")
+    for finding in review.shown_findings(audit):
+        parts += _finding(dossier, finding)
+    parts.append(_verdict(dossier))
+    parts += _footer(dossier)
+    return parts
+
+
+def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
+    style = STYLES[finding.status]
+    head = Text.assemble(
+        (f"{finding.status.value}[{finding.rule}]", style),
+        (f": {dossier.title(finding)}", "bold"),
+    )
+    parts: list[RenderableType] = [head, Padding(Text(visible(finding.reason, 2000)), (0, 0, 0, 2))]
+    for evidence in finding.evidence[:MAX_EVIDENCE]:
+        parts += _evidence(dossier, evidence, style)
+    if len(finding.evidence) > MAX_EVIDENCE:
+        more = len(finding.evidence) - MAX_EVIDENCE
+        parts.append(Text(f"  and {more} more places", style="dim"))
+    facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
+    if finding.precedent:
+        facts.append("precedent " + ", ".join(visible(p) for p in finding.precedent))
+    parts.append(Padding(Text("; ".join(facts), style="dim"), (0, 0, 0, 2)))
+    if finding.witness is not None:
+        name = review.witness_name(dossier.audit, finding)
+        parts.append(Text(f"  replay with: auditor replay {name}", style="dim"))
+    parts.append("")
+    return parts
+
+
+def _evidence(dossier: Dossier, evidence: Evidence, style: str) -> list[RenderableType]:
+    place = visible(dossier.short(evidence.path)) + (f":{evidence.line}" if evidence.line else "")
+    parts: list[RenderableType] = [Text(f"  --> {place}", style="blue")]
+    lines = dossier.excerpt(evidence.path, evidence.line) or [(evidence.line, evidence.text)]
+    for number, text in lines:
+        own = number == evidence.line
+        gutter = f"{number or '':>6} "
+        shown = Text(gutter, style="dim", no_wrap=True, overflow="ellipsis")
+        shown.append("| ", style=style if own else "dim")
+        shown.append(visible(text), style="" if own else "dim")
+        parts.append(shown)
+    return parts
+
+
+def _verdict(dossier: Dossier) -> Table:
+    audit = dossier.audit
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, value, words in (
+        ("validity", audit.validity, review.OUTCOMES[audit.validity]),
+        ("readiness", audit.readiness, review.READINESS[audit.readiness]),
+    ):
+        table.add_row(name, Text(value.value, style=VERDICT_STYLES[value]), words)
+    advice, _, condition = review.recommendation(dossier).partition(", ")
+    table.add_row("advice", Text(advice, style="bold"), condition)
+    return table
+
+
+def _footer(dossier: Dossier) -> list[RenderableType]:
+    audit = dossier.audit
+    parts: list[RenderableType] = ["", Text(review.counts(audit))]
+    for status in review.QUIET:
+        rules = review.quiet_rules(audit, status)
+        if rules:
+            parts.append(Text(f"not shown: {status.value} {rules}", style="dim"))
+    if audit.not_examined:
+        parts.append(Text("not examined:"))
+        parts += [Padding(Text(f"- {visible(t)}"), (0, 0, 0, 2)) for t in audit.not_examined]
+    parts.append(
+        Text(
+            f"auditor {auditor.__version__}, policy {audit.policy}, rules {dossier.rules_version}",
+            style="dim",
+        )
+    )
+    return parts
