@@ -311,7 +311,7 @@ from pathlib import Path
 import torch
 from dataclasses import replace
 sys.path[:0] = [{root!r}, {golden!r}, {here!r}]
-from hedge_record.training.distributed import connected_ranks
+from hedge_record.training.distributed import average_gradients, connected_ranks
 from test_training_run import CONFIG, TRAINING, fresh_model
 from hedge_record.data.shards import TokenStream
 from hedge_record.progress import SilentReporter
@@ -319,12 +319,16 @@ from hedge_record.training.loop import train
 
 torch.set_num_threads(1)
 with connected_ranks() as (ranks, device):
+    gradients = [torch.full((2, 3), 1.0 + ranks.rank), torch.full((4,), 3.0 * ranks.rank)]
+    gradients.append(torch.full((2,), 2.0 * ranks.rank, dtype=torch.bfloat16))
+    average_gradients(gradients)
     model = fresh_model()
     with torch.no_grad():  # ranks that start apart must end together
         model.smear.gate.add_(ranks.rank)
     result = train(model, TokenStream([Path({shard!r})]), CONFIG, device=device,
                    reporter=SilentReporter(), checkpoint_dir=Path({out!r}) / "checkpoints")
-    torch.save({{"ema": result.ema_state, "losses": result.losses, "seconds": result.seconds}},
+    torch.save({{"ema": result.ema_state, "losses": result.losses, "seconds": result.seconds,
+                 "gradients": gradients}},
                Path({out!r}) / f"rank{{ranks.rank}}.pt")
 """
 
@@ -352,6 +356,9 @@ def test_two_ranks_agree_with_each_other_and_with_one(
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
     )
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    means = [torch.full((2, 3), 1.5), torch.full((4,), 1.5), torch.ones(2, dtype=torch.bfloat16)]
+    assert all(map(torch.equal, first["gradients"], means))
+    assert all(map(torch.equal, second["gradients"], means))
     assert first["losses"] == second["losses"]
     assert first["seconds"] == second["seconds"]
     assert same(first["ema"], second["ema"])
