@@ -1,10 +1,10 @@
 """An audit together with the material that its report shows: sources, hashes, rule pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from auditor.finding import Audit, Axis, Finding
+from auditor.finding import Audit, Axis, Evidence, Finding
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,20 @@ class RuleFact:
     axis: Axis
     version: int
     source: str
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Lines of a file with their numbers; `hits` are those that the evidence names."""
+
+    path: str
+    hits: tuple[int, ...]
+    lines: tuple[tuple[int, str], ...]
+
+    @property
+    def place(self) -> str:
+        """The path with the first line that matters."""
+        return f"{self.path}:{self.hits[0]}" if self.hits[0] else self.path
 
 
 @dataclass(frozen=True)
@@ -64,13 +78,26 @@ class Dossier:
     def _lines(self) -> dict[str, list[str]]:
         return {path: text.split("\n") for path, text in self.sources.items()}
 
-    def excerpt(self, path: str, line: int, around: int = 2) -> list[tuple[int, str]]:
-        """The lines of `path` up to `around` before and after `line`, with their numbers."""
-        lines = self._lines.get(path, [])
-        if not 0 < line <= len(lines):
-            return []
-        first, last = max(1, line - around), min(len(lines), line + around)
-        return [(number, lines[number - 1]) for number in range(first, last + 1)]
+    def excerpts(self, evidence: Sequence[Evidence], around: int = 2) -> list[Excerpt]:
+        """What to quote for some evidence: places whose lines overlap are quoted together."""
+        found: list[Excerpt] = []
+        for place in evidence:
+            lines = self._lines.get(place.path, [])
+            if not 0 < place.line <= len(lines):
+                found.append(Excerpt(place.path, (place.line,), ((place.line, place.text),)))
+                continue
+            first, last = max(1, place.line - around), min(len(lines), place.line + around)
+            hits = [place.line]
+            near = found[-1] if found else None
+            if near is not None and near.path == place.path and near.lines[0][0]:
+                before, after = near.lines[0][0], near.lines[-1][0]
+                if before <= last + 1 and first <= after + 1:
+                    first, last = min(first, before), max(last, after)
+                    hits = sorted({*near.hits, *hits})
+                    found.pop()
+            quoted = tuple((number, lines[number - 1]) for number in range(first, last + 1))
+            found.append(Excerpt(place.path, tuple(hits), quoted))
+        return found
 
     @cached_property
     def rules_version(self) -> str:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 import auditor
 from auditor.dossier import Dossier
-from auditor.finding import Evidence, Finding
+from auditor.finding import Finding
 from auditor.report import review
 from auditor.report.text import visible
 
@@ -91,7 +90,7 @@ class _Page:
     def _header(self) -> Iterator[str]:
         audit = self.audit
         yield f"<header><h1>{_text(_name(self.dossier))}</h1>"
-        yield f'<p class="outcome">{_text(review.outcome(audit))}.</p>'
+        yield f'<p class="outcome">{_text(review.outcome(audit))}</p>'
         yield '<div class="verdict">'
         for label, value, kind in (
             ("validity", audit.validity.value, audit.validity.value),
@@ -117,7 +116,7 @@ class _Page:
         yield "<section><h2>The four questions</h2><ol class='answers'>"
         for answer in review.answers(self.audit):
             places = "".join(
-                f" {self._link(e)}" for f in answer.findings for e in f.evidence[:2] if e.line
+                f" {self._link(e.path, e.line)}" for f in answer.findings for e in f.evidence[:2]
             )
             yield (
                 f"<li>{_text(answer.question.text)} <b>{_text(answer.result)}</b> "
@@ -138,9 +137,10 @@ class _Page:
         yield f"<code>{_text(finding.rule)}</code> "
         yield f"{_text(self.dossier.title(finding))}</h3>"
         yield f"<p>{_text(finding.reason)}</p>"
-        for evidence in finding.evidence[:MAX_EVIDENCE]:
-            yield f'<p class="place">{self._link(evidence)}</p>'
-            yield self._excerpt(evidence)
+        for excerpt in self.dossier.excerpts(finding.evidence[:MAX_EVIDENCE], around=3):
+            yield f'<p class="place">{self._link(excerpt.path, excerpt.hits[0])}</p>'
+            rows = (self._row(n, t, "hit" if n in excerpt.hits else "") for n, t in excerpt.lines)
+            yield f'<pre tabindex="0">{"".join(rows)}</pre>'
         facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
         facts += [f"precedent {', '.join(finding.precedent)}"] if finding.precedent else []
         yield f'<p class="dim">{_text("; ".join(facts))}</p>'
@@ -148,13 +148,6 @@ class _Page:
             name = review.witness_name(self.audit, finding)
             yield f"<p>Replay: <code>auditor replay {_text(name)}</code></p>"
         yield "</article>"
-
-    def _excerpt(self, evidence: Evidence) -> str:
-        lines = self.dossier.excerpt(evidence.path, evidence.line, around=3)
-        rows = [self._row(n, text, "hit" if n == evidence.line else "") for n, text in lines] or [
-            self._row(evidence.line, evidence.text, "hit")
-        ]
-        return f'<pre tabindex="0">{"".join(rows)}</pre>'
 
     def _row(self, number: int, text: str, kind: str, anchor: str = "") -> str:
         identity = f' id="{anchor}"' if anchor else ""
@@ -164,11 +157,11 @@ class _Page:
             f"{_text(text) or ' '}\n</span>"
         )
 
-    def _link(self, evidence: Evidence) -> str:
-        line = f":{evidence.line}" if evidence.line else ""
-        label = f"<code>{_text(self.dossier.short(evidence.path) + line)}</code>"
-        if evidence.path in self.indices and evidence.line:
-            return f'<a href="#{self._anchor(evidence.path, evidence.line)}">{label}</a>'
+    def _link(self, path: str, line: int) -> str:
+        place = self.dossier.short(path) + (f":{line}" if line else "")
+        label = f"<code>{_text(place)}</code>"
+        if path in self.indices and line:
+            return f'<a href="#{self._anchor(path, line)}">{label}</a>'
         return label
 
     def _anchor(self, path: str, line: int) -> str:
@@ -178,7 +171,7 @@ class _Page:
         if self.audit.numbers:
             yield "<section><h2>Numbers</h2><table>"
             for name, value in self.audit.numbers.items():
-                yield f"<tr><th>{_text(name)}</th><td>{_text(_value(value))}</td></tr>"
+                yield f"<tr><th>{_text(name)}</th><td>{_text(review.figure(name, value))}</td></tr>"
             yield "</table></section>"
 
     def _rules(self) -> Iterator[str]:
@@ -226,13 +219,3 @@ class _Page:
             )
             yield f"<section class='source'><h2><code>{_text(self.dossier.short(path))}</code></h2>"
             yield f'<pre tabindex="0">{"".join(rows)}</pre></section>'
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(item) for item in value)
-    if value is None:
-        return "unknown"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:.8g}" if isinstance(value, float) else str(value)

@@ -6,10 +6,9 @@ runs: what it quotes is code, and the rest is escaped.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import auditor
-from auditor.dossier import Dossier
+from auditor.dossier import Dossier, Excerpt
 from auditor.finding import Evidence, Finding
 from auditor.report import review
 from auditor.report.text import code_block, code_span, markdown
@@ -85,20 +84,16 @@ def _findings(dossier: Dossier) -> list[str]:
             f"{markdown(finding.reason)} (basis {finding.basis.value}, "
             f"confidence {finding.confidence.value})"
         )
-        for evidence in finding.evidence[:MAX_EVIDENCE]:
-            parts.append(_place(dossier, evidence))
-            parts.append(_quote(dossier, evidence))
+        for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
+            parts += [code_span(dossier.short(excerpt.place)), _quote(excerpt)]
     return ["#### Findings", *parts] if parts else []
 
 
-def _quote(dossier: Dossier, evidence: Evidence) -> str:
-    lines = dossier.excerpt(evidence.path, evidence.line)
-    if not lines:
-        return code_block([evidence.text])
-    width = len(str(lines[-1][0]))
+def _quote(excerpt: Excerpt) -> str:
+    width = len(str(excerpt.lines[-1][0]))
     marked = [
-        f"{'>' if number == evidence.line else ' '} {number:>{width}}  {text}"
-        for number, text in lines
+        f"{'>' if number in excerpt.hits else ' '} {number or '':>{width}}  {text}"
+        for number, text in excerpt.lines
     ]
     return code_block(marked)
 
@@ -109,18 +104,11 @@ def _place(dossier: Dossier, evidence: Evidence, in_table: bool = False) -> str:
 
 
 def _numbers(dossier: Dossier) -> list[str]:
-    rows = [f"| {markdown(name)} | {_value(v)} |" for name, v in dossier.audit.numbers.items()]
+    rows = [
+        f"| {markdown(name)} | {markdown(review.figure(name, v))} |"
+        for name, v in dossier.audit.numbers.items()
+    ]
     return ["#### Numbers", "\n".join(["| number | value |", "|---|---|", *rows])] if rows else []
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(item) for item in value) or "none"
-    if isinstance(value, bool) or value is None:
-        return "unknown" if value is None else str(value).lower()
-    if isinstance(value, int):
-        return f"{value:,}"
-    return markdown(f"{value:.8g}" if isinstance(value, float) else str(value))
 
 
 def _rules(dossier: Dossier) -> list[str]:

@@ -1,7 +1,9 @@
 """What every report says beside the findings themselves: their order, four answers, one advice."""
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
@@ -129,7 +131,8 @@ def recommendation(dossier: Dossier) -> str:
 
 def outcome(audit: Audit) -> str:
     """The verdict in one neutral line."""
-    return f"{OUTCOMES[audit.validity]}; {READINESS[audit.readiness]}"
+    words = f"{OUTCOMES[audit.validity]}; {READINESS[audit.readiness]}."
+    return words[0].upper() + words[1:]
 
 
 def counts(audit: Audit) -> str:
@@ -144,6 +147,17 @@ def quiet_rules(audit: Audit, status: Status) -> str:
     return ", ".join(sorted({f.rule for f in audit.findings if f.status == status}))
 
 
+def figure(name: str, value: Any) -> str:
+    """One of an audit's numbers in words; sizes are grouped by thousands."""
+    if isinstance(value, list | tuple):
+        return ", ".join(figure(name, item) for item in value)
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    return f"{value:,}" if "bytes" in name else str(value)
+
+
 def rerun(dossier: Dossier) -> str:
     """The command that makes this report again."""
     audit = dossier.audit
@@ -151,7 +165,7 @@ def rerun(dossier: Dossier) -> str:
     if audit.pr is not None and audit.head is not None:
         target = f"--repo CLONE --pr {audit.pr} --at {audit.head}"
     else:
-        target = audit.path
+        target = shlex.quote(audit.path)
     return f"auditor audit {target}{flags} --policy {audit.policy}"
 
 

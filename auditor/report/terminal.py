@@ -11,8 +11,8 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 import auditor
-from auditor.dossier import Dossier
-from auditor.finding import Evidence, Finding, Readiness, Status, Validity
+from auditor.dossier import Dossier, Excerpt
+from auditor.finding import Finding, Readiness, Status, Validity
 from auditor.report import review
 from auditor.report.text import visible
 
@@ -109,11 +109,14 @@ def draw(console: Console, dossiers: Sequence[Dossier]) -> None:
 
 def _report(dossier: Dossier) -> list[RenderableType]:
     audit = dossier.audit
-    head = Text(visible(audit.path), style="bold")
-    where = [f"blob {audit.blob[:12]}"] if audit.blob else []
+    head = Text(visible(dossier.short(audit.path)), style="bold")
+    if audit.blob:
+        head.append(f"  blob {audit.blob[:12]}", style="dim")
     if audit.pr is not None:
-        where.insert(0, f"PR {audit.pr} at {(audit.head or '')[:12]}")
-    parts: list[RenderableType] = [head, Text("  " + ", ".join(where), style="dim")]
+        head = Text.assemble((f"PR {audit.pr}", "bold"), f" at {(audit.head or '')[:12]}  ", head)
+    parts: list[RenderableType] = [head]
+    if dossier.folder:
+        parts.append(Text(f"  {visible(dossier.folder)}", style="dim", overflow="fold"))
     parts += [Text(f"  {visible(step)}", style="dim") for step in dossier.packing]
     parts.append("")
     for finding in review.shown_findings(audit):
@@ -130,8 +133,8 @@ def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
         (f": {dossier.title(finding)}", "bold"),
     )
     parts: list[RenderableType] = [head, Padding(Text(visible(finding.reason, 2000)), (0, 0, 0, 2))]
-    for evidence in finding.evidence[:MAX_EVIDENCE]:
-        parts += _evidence(dossier, evidence, style)
+    for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
+        parts += _quoted(dossier, excerpt, style)
     if len(finding.evidence) > MAX_EVIDENCE:
         more = len(finding.evidence) - MAX_EVIDENCE
         parts.append(Text(f"  and {more} more places", style="dim"))
@@ -146,16 +149,16 @@ def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
     return parts
 
 
-def _evidence(dossier: Dossier, evidence: Evidence, style: str) -> list[RenderableType]:
-    place = visible(dossier.short(evidence.path)) + (f":{evidence.line}" if evidence.line else "")
-    parts: list[RenderableType] = [Text(f"  --> {place}", style="blue")]
-    lines = dossier.excerpt(evidence.path, evidence.line) or [(evidence.line, evidence.text)]
-    for number, text in lines:
-        own = number == evidence.line
-        gutter = f"{number or '':>6} "
-        shown = Text(gutter, style="dim", no_wrap=True, overflow="ellipsis")
+def _quoted(dossier: Dossier, excerpt: Excerpt, style: str) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Text(f"  --> {visible(dossier.short(excerpt.place))}", style="blue")
+    ]
+    for number, text in excerpt.lines:
+        own = number in excerpt.hits
+        shown = Text(no_wrap=True, overflow="ellipsis")
+        shown.append(f"{number or '':>6} ", style="" if own else "dim")
         shown.append("| ", style=style if own else "dim")
-        shown.append(visible(text), style="" if own else "dim")
+        shown.append(visible(text), style="bold" if own else "dim")
         parts.append(shown)
     return parts
 

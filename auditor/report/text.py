@@ -10,7 +10,7 @@ import unicodedata
 MAX_LINE = 400
 SHOWN = {"\t": "    ", "\n": " ", "\r": " "}
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$])")
+MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~&$])")
 MENTION = re.compile(r"@(?=\w)")
 REFERENCE = re.compile(r"(?:\b(PRs?|issues?) ?)?#(\d)")
 LINK = re.compile(r"(?i)\b(https?|ftp|mailto|xmpp):|\bwww\.")
