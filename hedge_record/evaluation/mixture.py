@@ -12,12 +12,12 @@ Why it may be claimed
 
 The weights
 -----------
-Hedge over experts, as submitted, converges to the single best expert. A mixture does better than
-each of its parts, so the weights are those of the mixture itself: every scored target is shared
-out to the experts in proportion to what each contributed to its probability, and an expert's
-weight is its part of all shares so far, plus a prior. That is expectation maximisation run online:
-the deleted interpolation of Jelinek and Mercer (1980). There is one set of weights per cell of
-(how often the trigram context was seen, how uncertain the model is), both known in advance.
+Hedge over experts, as submitted, goes to the single best expert, and a mixture of several beats
+each of them. So it is the mixture whose weights are learned: every scored target is shared out to
+the experts in proportion to what each contributed to its probability, and an expert's weight is
+its part of all shares so far, prior included. That is expectation maximisation run online: the
+deleted interpolation of Jelinek and Mercer (1980). There is one set of weights per cell of (how
+often the trigram context was seen, how uncertain the model is), both known in advance.
 """
 
 import math
@@ -32,7 +32,7 @@ from hedge_record.training.distributed import sum_over_ranks
 
 EXPERT_NAMES = ("neural", "unigram", "bigram", "trigram")
 # Shares that every cell holds before the first target, in tokens, in the order of EXPERT_NAMES.
-PRIOR_SHARES = (16.0, 1.0, 1.0, 8.0)
+PRIOR_SHARES = (16.0, 0.1, 0.1, 8.0)
 EVIDENCE_LEVELS = 8  # trigram context seen 0, 1, 3, 7, ... 127 times
 UNCERTAINTY_LEVELS = 4  # quarters of the greatest entropy, ln V
 

@@ -19,9 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BIGRAM_DISCOUNT = 0.75
-TRIGRAM_DISCOUNT = 0.8
 UNIGRAM_DISCOUNT = 0.1
+# Below the 0.75 and more that serve n-grams on their own: beside the neural expert, which covers
+# what they have not seen, they do best when they trust what they have.
+BIGRAM_DISCOUNT = 0.65
+TRIGRAM_DISCOUNT = 0.65
 
 
 class TokenContext(NamedTuple):
