@@ -27,8 +27,8 @@ class ArtifactTooLarge(Rule):
     title = "code and model exceed 16,000,000 bytes"
     axis = Axis.VALIDITY
     what = (
-        "The bytes of code and compressed model, counted in three ways: the shipped script with the "
-        "model; the script as it would be if packed, with the model; the total that logs or "
+        "The bytes of code and compressed model, counted in three ways: the shipped script with "
+        "the model; the script as it would be if packed, with the model; the total that logs or "
         "submission.json state. It fails where every known count is over the cap."
     )
     why = "All submissions are compared at one size; a larger one buys its score with bytes."
@@ -69,7 +69,7 @@ class ArtifactTooLarge(Rule):
 
 
 def _logged(context: Context) -> Iterator[_Total]:
-    """The largest total over the logs (each seed counts), and the one that submission.json claims."""
+    """The largest total over the logs (each seed counts), and that of submission.json."""
     totals = []
     for log in context.claims.logs:
         named = [s for s in log.sizes_of("total") if s.codec]

@@ -14,23 +14,23 @@ class ExpertIgnoresTarget(Rule):
     title = "an expert of the mixture gives every token the same probability"
     axis = Axis.VALIDITY
     what = (
-        "Losses or probabilities of the realised token are stacked and weighed together with a term "
-        "that comes from the network's distribution but does not depend on the realised token, such "
-        "as its entropy, its largest probability or its margin."
+        "Losses or probabilities of the realised token are stacked and weighed together with a "
+        "term that comes from the network's distribution but does not depend on the realised "
+        "token, such as its entropy, its largest probability or its margin."
     )
     why = (
-        "Such a term stands for the same 'probability' whichever token comes: over a vocabulary of V "
-        "it sums to V * exp(-H), far above one where the network is sure of itself. The mixture then "
-        "sums to more than one, and the score drops because the rule was broken, not because the "
-        "text was predicted."
+        "Such a term stands for the same 'probability' whichever token comes: over a vocabulary "
+        "of V it sums to V * exp(-H), far above one where the network is sure of itself. The "
+        "mixture then sums to more than one, and the score drops because the rule was broken, not "
+        "because the text was predicted."
     )
     source = (
         "condition 2 of issue 1017: a full normalised distribution before the token is revealed"
     )
     precedents = ("#700",)
     legal = (
-        "Entropy as a temperature, a gate or a mixing weight; a constant expert, ln V for every token, "
-        "which is the uniform distribution."
+        "Entropy as a temperature, a gate or a mixing weight; a constant expert, ln V for every "
+        "token, which is the uniform distribution."
     )
     known_misses = ("terms that are added one at a time into a running sum of probabilities",)
     valid = (
@@ -79,7 +79,7 @@ print(mixed.mean() / math.log(2))
         for _, blend in sorted(terms.items()):
             yield self.finding(
                 Status.FAIL,
-                "this term of the scored mixture does not depend on the realised token: it gives the "
-                "same value to every candidate, so the mixture does not sum to one",
+                "this term of the scored mixture does not depend on the realised token: it gives "
+                "the same value to every candidate, so the mixture does not sum to one",
                 (context.evidence(blend.term), context.evidence(blend.place)),
             )

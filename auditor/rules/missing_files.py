@@ -12,7 +12,7 @@ class MissingFiles(Rule):
     id = "F1"
     title = "a required file is missing"
     axis = Axis.READINESS
-    what = "The record folder lacks README.md, submission.json or a training log, or one is unreadable."
+    what = "The record folder lacks README.md, submission.json or a log, or one is unreadable."
     why = "Without them nobody can tell what was run, under which settings, and what came out."
     source = "README: files of a submission; audit notes on PRs 2013 and 2103"
     precedents = ("#2013", "#2103")

@@ -15,7 +15,7 @@ class TargetInLookupKey(Rule):
     axis = Axis.VALIDITY
     what = (
         "A count or probability that enters the reported loss was looked up under a key into which "
-        "the realised token was hashed. The code is found where a lookup is divided by another whose "
+        "the realised token was hashed. It is found where a lookup is divided by another whose "
         "key lacks that token, or where the mixed token is the very label of the loss."
     )
     why = (
@@ -26,8 +26,8 @@ class TargetInLookupKey(Rule):
     source = "ruling on PR 779 of 2026-03-27, repeated for PR 982; condition 2 of issue 1017"
     precedents = ("#779", "#770", "#763", "#982")
     legal = (
-        "Keys that hold the token when the table is updated; hashes of input tokens that select an "
-        "embedding; a row of counts found by context alone, divided by the row's own total, of which "
+        "Keys that hold the token when the table is updated; hashes of input tokens that select "
+        "an embedding; a row of counts found by context alone, divided by the row's own total, of which "
         "the token then picks a column; reading all candidates and dividing by their sum."
     )
     known_misses = (

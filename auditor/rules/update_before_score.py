@@ -16,16 +16,16 @@ class UpdateBeforeScore(Rule):
     what = (
         "A gradient step whose loss was computed from validation tokens changes weights that later "
         "produce the reported loss of the same tokens: adaptation before quantisation or before the "
-        "scored pass, several passes of which a later one is scored, or a step on a chunk ahead of "
-        "its score."
+        "scored pass, several passes of which a later one is scored, or a step on a chunk ahead "
+        "of its score."
     )
     why = (
-        "A token must be scored by a model that has not seen it. Otherwise the loss measures how well "
-        "the text was memorised, and a receiver without the text could not reproduce it."
+        "A token must be scored by a model that has not seen it. Otherwise the loss measures how "
+        "well the text was memorised, and a receiver without the text could not reproduce it."
     )
     source = (
-        "README: only tokens already evaluated may be trained on; rulings on PRs 402, 568, 1376 and "
-        "1972; condition 3 of issue 1017"
+        "README: only tokens already evaluated may be trained on; rulings on PRs 402, 568, 1376 "
+        "and 1972; condition 3 of issue 1017"
     )
     precedents = ("#568", "#1376", "#1972")
     legal = (
@@ -121,8 +121,8 @@ def _too_early(train: Train, nll: Nll) -> str | None:
             repeated = not loop.once and loop not in nll.deps and loop not in nll.first_only
             if repeated and loop not in train.fresh:
                 return (
-                    "a loop passes over the same validation tokens again: what is scored in a later "
-                    "pass was trained on in an earlier one"
+                    "a loop passes over the same validation tokens again: what is scored in a "
+                    "later pass was trained on in an earlier one"
                 )
     return None
 

@@ -1,1 +1,1 @@
-"""Abstract interpretation of a script: what each value was computed from, in order of evaluation."""
+"""Abstract interpretation of a script: what each value was computed from, in which order."""

@@ -151,7 +151,7 @@ def unary(kind: type[ast.unaryop], value: Value) -> Value:
 
 
 def ratios(left: Value, right: Value, place: Place) -> Marks:
-    """The quotients of lookups in which the numerator's key holds tokens the denominator's lacks."""
+    """Quotients of lookups: the numerator's key holds tokens that the denominator's lacks."""
     below = [m for m in right.all_deps() if type(m) is Read]
     if not below:
         return NONE

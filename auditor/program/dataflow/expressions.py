@@ -2,16 +2,15 @@
 
 import ast
 import math
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from auditor.program.dataflow import arithmetic
-from auditor.program.dataflow.heap import Heap, Index, element, instances, start_of
-from auditor.program.dataflow.library import SAME, SHAPE
-from auditor.program.dataflow.marks import GRADIENT, MODEL, ZERO, Affine, Loop, Source
+from auditor.program.dataflow.access import Access, sources_of
+from auditor.program.dataflow.heap import Index, element, instances
+from auditor.program.dataflow.marks import ZERO, Loop
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -24,22 +23,11 @@ from auditor.program.dataflow.values import (
     ModuleObject,
     Scope,
     Value,
-    constant,
     join,
 )
 
-# Names of data files: the dataset calls its splits `fineweb_val_*` and `fineweb_train_*`.
-_SPLIT = re.compile(r"(?:^|[^a-zA-Z])(val|valid|validation|train)(?=[^a-zA-Z]|$)")
-_FILE = re.compile(r"[*/\\]|\.(?:bin|npy|npz|pt|txt|jsonl?|parquet)$|fineweb")
 _LN2 = math.log(2.0)
 _BITS = (_LN2, 1 / _LN2)
-_CONSTANTS = {
-    "math.pi": math.pi,
-    "math.e": math.e,
-    "math.inf": math.inf,
-    "numpy.e": math.e,
-    "numpy.pi": math.pi,
-}
 
 
 def is_bit_factor(value: Value) -> bool:
@@ -47,7 +35,7 @@ def is_bit_factor(value: Value) -> bool:
     return type(value.const) is float and any(abs(value.const - b) < 1e-3 for b in _BITS)
 
 
-class Expressions(Heap):
+class Expressions(Access):
     """Evaluation of expressions in a chain of scopes."""
 
     scopes: tuple[Scope, ...]
@@ -55,12 +43,6 @@ class Expressions(Heap):
     @abstractmethod
     def call(self, node: ast.Call) -> Value:
         """A call."""
-
-    @abstractmethod
-    def invoke(
-        self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
-    ) -> Value:
-        """Runs something callable."""
 
     @abstractmethod
     def assign(self, target: ast.expr, value: Value) -> None:
@@ -81,7 +63,7 @@ class Expressions(Heap):
     def _constant(self, node: ast.Constant) -> Value:
         value = node.value
         if type(value) is str:
-            return Value(_sources(value), const=value)
+            return Value(sources_of(value), const=value)
         return Value(const=value)
 
     def _name(self, node: ast.Name) -> Value:
@@ -105,7 +87,7 @@ class Expressions(Heap):
             else:
                 known, text = False, text + "{}"
         return Value(
-            deps | _sources(text), const=text if known else UNSET, mixed=arithmetic.mix(*parts)
+            deps | sources_of(text), const=text if known else UNSET, mixed=arithmetic.mix(*parts)
         )
 
     def _binary(self, node: ast.BinOp) -> Value:
@@ -120,7 +102,7 @@ class Expressions(Heap):
                 self.report(node, left)
             elif is_bit_factor(left):
                 self.report(node, right)
-        if kind in (ast.Add, ast.Mult) and any(c.kind in ("list", "tuple") for c in left.cells()):
+        if kind in (ast.Add, ast.Mult) and _is_list(left):
             return self._extended(node, left, right, kind)
         return arithmetic.binary(kind, left, right, self.place(node))
 
@@ -138,7 +120,7 @@ class Expressions(Heap):
         return result.replace(mixed=arithmetic.mix(left, right))
 
     def _boolean(self, node: ast.BoolOp) -> Value:
-        values = []
+        values: list[Value] = []
         for operand in node.values:
             value = self.eval(operand)
             truth = self.truth(value)
@@ -217,105 +199,8 @@ class Expressions(Heap):
                     return self.invoke(method, [base, index.value()], {}, node)
         return self.fetch(node, base, index)
 
-    def environ(self, name: Value, default: Value | None) -> Value:
-        """`os.environ.get(name, default)` under the run configuration."""
-        if isinstance(name.const, str):
-            if name.const in self.environment:
-                text = self.environment[name.const]
-                self.trace.environment[name.const] = text
-                return Value(
-                    _sources(text) | (default.deps if default else frozenset()), const=text
-                )
-            if default is not None and isinstance(default.const, str | int | float):
-                self.trace.environment[name.const] = str(default.const)
-        return default if default is not None else NOTHING
-
-    def index(self, node: ast.expr) -> Index:
-        """What stands between the brackets."""
-        nodes = node.elts if isinstance(node, ast.Tuple) else [node]
-        parts: list[Value] = []
-        lower: Affine = ZERO
-        basic, picks, sliced = True, False, False
-        for part in nodes:
-            if isinstance(part, ast.Slice):
-                bounds = [self.eval(b) for b in (part.lower, part.upper, part.step) if b]
-                lower = self.eval(part.lower).affine() if part.lower else ZERO
-                sliced = True
-                deps = frozenset(m for b in bounds for m in b.all_deps() if type(m) is Loop)
-                if deps:
-                    parts.append(Value(deps))
-                continue
-            value = self.eval(part)
-            if value.const is None or value.const is Ellipsis:
-                continue
-            parts.append(value)
-            sliced = False
-            start = start_of(value)
-            lower = start if start is not None else value.affine()
-            if value.const is UNSET:
-                basic = False
-            else:
-                picks = True
-        return Index(tuple(parts), lower, basic, picks, sliced)
-
     def _attribute(self, node: ast.Attribute) -> Value:
         return self.attribute(self.eval(node.value), node.attr, node)
-
-    def attribute(self, base: Value, name: str, node: ast.AST) -> Value:
-        """`base.name`."""
-        found = [
-            value
-            for thing in base.objects
-            if (value := self._member(base, thing, name, node)) is not None
-        ]
-        if found:
-            return join(found)
-        if name in SHAPE:
-            return self.sequence_of_sizes(base, node)
-        if name == "grad":
-            return Value(self.pending | {GRADIENT})
-        if name in SAME or name in ("T", "mT", "values", "indices"):
-            return base
-        if any(isinstance(o, Instance) for o in base.objects):
-            weights = tuple(o for o in base.objects if isinstance(o, Instance))
-            return Value(base.deps | {MODEL}, objects=weights)
-        return Value(base.all_deps())
-
-    def sequence_of_sizes(self, base: Value, node: ast.AST) -> Value:
-        """A shape: it forgets the contents, not the loop that the array belongs to."""
-        return Value(frozenset(m for m in base.deps if type(m) is Loop))
-
-    def _member(self, base: Value, thing: Any, name: str, node: ast.AST) -> Value | None:
-        if isinstance(thing, Instance):
-            if name in thing.attributes:
-                return thing.attributes[name]
-            if thing.cls is None or (value := thing.cls.find(name)) is None:
-                return None
-            return self._bind(value, Value(base.deps, objects=(thing,)), node)
-        if isinstance(thing, Class):
-            if name == "__name__":
-                return constant(thing.name)
-            return thing.find(name)
-        if isinstance(thing, ModuleObject):
-            return thing.scope.get(name)
-        if isinstance(thing, External):
-            dotted = f"{thing.name}.{name}"
-            if dotted in _CONSTANTS:
-                return constant(_CONSTANTS[dotted])
-            return Value(objects=(External(dotted),))
-        return None
-
-    def _bind(self, value: Value, self_value: Value, node: ast.AST) -> Value:
-        """A class attribute seen through an instance: methods get their `self`."""
-        bound: list[Any] = []
-        for thing in value.objects:
-            if isinstance(thing, Function):
-                if thing.kind == "property":
-                    return self.invoke(thing, [self_value], {}, node)
-                if thing.kind != "static":
-                    thing = Bound(thing, (self_value,))
-            bound.append(thing)
-        return value if not bound else value.replace(objects=tuple(bound))
 
     def _comprehension(
         self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
@@ -382,6 +267,12 @@ class Expressions(Heap):
         return self.call(node)
 
 
+def _is_list(value: Value) -> bool:
+    return bool(value.objects) and all(
+        isinstance(o, Cell) and o.kind in ("list", "tuple") for o in value.objects
+    )
+
+
 def _dunder(value: Value, kind: type[ast.operator]) -> Value | None:
     name = {ast.Add: "__add__", ast.Sub: "__sub__", ast.Div: "__truediv__"}.get(kind)
     if name is None:
@@ -401,16 +292,6 @@ def length_of(value: Value) -> int | None:
 def parameters_of(values: list[Value]) -> frozenset[Instance]:
     """The instances whose parameters are among `values`."""
     return frozenset().union(*(instances(v) for v in values))
-
-
-def _sources(text: str) -> frozenset[Source]:
-    """The split that a file name belongs to."""
-    if len(text) > 400 or not _FILE.search(text):
-        return frozenset()
-    match = _SPLIT.search(text.rpartition("/")[2]) or _SPLIT.search(text)
-    if match is None:
-        return frozenset()
-    return frozenset({Source("train" if match[1] == "train" else "val")})
 
 
 _HANDLERS: dict[type[ast.expr], Callable[[Any, Any], Value]] = {

@@ -185,10 +185,7 @@ class Heap(Machine):
             held = join([c.element() for c in containers])
             deps = base.deps.union(*(p.all_deps() for p in index.parts))
             return self.collection(node, held).replace(deps=deps)
-        found = []
-        for cell in containers:
-            found.append(_known_item(cell, key))
-        value = join(found)
+        value = join([_known_item(cell, key) for cell in containers])
         tokens = key.tokens()
         extra: Marks = base.deps | frozenset(m for m in key.all_deps() if type(m) is Loop)
         if tokens:

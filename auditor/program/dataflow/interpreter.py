@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditor.program.dataflow import arithmetic
-from auditor.program.dataflow.calls import Calls
-from auditor.program.dataflow.expressions import length_of, parameters_of
+from auditor.program.dataflow.expressions import length_of
+from auditor.program.dataflow.functions import ClassScope, Functions
 from auditor.program.dataflow.heap import Index, element, instances, own
-from auditor.program.dataflow.machine import Exhausted, Trace
-from auditor.program.dataflow.marks import GRADIENT, MODEL, Loop, Marks, Token, Weights
+from auditor.program.dataflow.machine import BudgetError, Trace
+from auditor.program.dataflow.marks import GRADIENT, MODEL, Loop
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
     Bound,
-    Cell,
     Class,
     External,
     Function,
@@ -32,8 +31,6 @@ from auditor.program.dataflow.values import (
 )
 from auditor.program.index import Module, Program
 
-STEP_BUDGET = 600_000  # expressions; the field's largest scripts take about a third
-DEPTH_LIMIT = 60
 # What a block of statements ends with.
 FALLS, LEAVES = False, True
 
@@ -48,35 +45,15 @@ def interpret(program: Program, environment: Mapping[str, str]) -> Trace:
     run = Interpreter(program, environment)
     try:
         run.module(program.main)
-    except Exhausted:
+    except BudgetError:
         run.trace.problem = "the script is too large to be followed to its end"
     except RecursionError:
         run.trace.problem = "the script is nested too deeply to be followed"
     return run.trace
 
 
-class Interpreter(Calls):
+class Interpreter(Functions):
     """One abstract run."""
-
-    def __init__(self, program: Program, environment: Mapping[str, str]) -> None:
-        super().__init__(environment, STEP_BUDGET)
-        self.program = program
-        self.scopes: tuple[Scope, ...] = ()
-        self.loaded: dict[str, Scope] = {}
-        self.stack: list[Function] = []
-        self.returned: list[list[Value]] = []
-        self.handed: list[list[Value]] = []
-
-    def exhausted(self) -> None:
-        """The budget is spent."""
-        raise Exhausted
-
-    def yielded(self, value: Value) -> None:
-        """A generator's caller gets `value`."""
-        if self.handed:
-            self.handed[-1].append(value)
-
-    # -- modules and definitions ------------------------------------------------------------
 
     def module(self, module: Module) -> Scope:
         """Runs a module's body once."""
@@ -105,10 +82,10 @@ class Interpreter(Calls):
                     self.scopes[0].setdefault(name, value)
                 continue
             sibling = self._sibling(base)
-            value = sibling.get(alias.name)
-            if value is None:
-                value = self._imported(f"{base}.{alias.name}".lstrip("."))
-            self.scopes[0][alias.asname or alias.name] = value
+            name = f"{base}.{alias.name}".lstrip(".")
+            self.scopes[0][alias.asname or alias.name] = (
+                sibling[alias.name] if alias.name in sibling else self._imported(name)
+            )
 
     def _sibling(self, name: str) -> Scope:
         found = self.program.siblings.get(name)
@@ -134,21 +111,6 @@ class Interpreter(Calls):
                         value = wrapped
         self.scopes[0][node.name] = value
 
-    def function(self, node: ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef) -> Value:
-        """A function value; its defaults are evaluated where it is defined."""
-        arguments = node.args
-        defaults: dict[str, Value] = {}
-        positional = [*arguments.posonlyargs, *arguments.args]
-        for argument, default in zip(
-            reversed(positional), reversed(arguments.defaults), strict=False
-        ):
-            defaults[argument.arg] = self.eval(default)
-        for argument, given in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-            if given is not None:
-                defaults[argument.arg] = self.eval(given)
-        scopes = tuple(s for s in self.scopes if not isinstance(s, _ClassScope))
-        return Value(objects=(Function(node, self.path, scopes, defaults),))
-
     def _class(self, node: ast.ClassDef) -> None:
         cls = Class(node.name, self.path)
         for base in node.bases:
@@ -158,12 +120,12 @@ class Interpreter(Calls):
                 elif isinstance(thing, External):
                     cls.foreign.append(thing.name)
         cls.changing = _changing(node)
-        scope = _ClassScope()
+        scope = ClassScope()
         with self.within(scope):
             self.block(node.body)
         cls.attributes = dict(scope)
-        for base in cls.bases:
-            cls.fields += base.fields
+        for parent in cls.bases:
+            cls.fields += parent.fields
         cls.fields += [
             s.target.id
             for s in node.body
@@ -174,103 +136,6 @@ class Interpreter(Calls):
                 if isinstance(thing, Function) and thing.cls is None:
                     thing.cls = cls
         self.scopes[0][node.name] = Value(objects=(cls,))
-
-    # -- calls --------------------------------------------------------------------------------
-
-    def invoke(
-        self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
-    ) -> Value:
-        """Runs a function, a class's constructor, an instance, or something of a library."""
-        if isinstance(function, Value):
-            return join([self.invoke(f, args, named, node) for f in function.objects] or [NOTHING])
-        if isinstance(function, Bound):
-            result = self.invoke(
-                function.function, [*function.first, *args], {**function.named, **named}, node
-            )
-            return _of_network(function, result, [*args, *named.values()])
-        if isinstance(function, Function):
-            return self._run(function, args, named)
-        if isinstance(function, Class):
-            return self._instantiate(function, args, named, node)
-        if isinstance(function, Instance):
-            return self._call_instance(function, args, named, node)
-        if isinstance(function, External):
-            return self.external(function.name, args, named, node)
-        return NOTHING
-
-    def _instantiate(
-        self, cls: Class, args: list[Value], named: dict[str, Value], node: ast.AST
-    ) -> Value:
-        values = [*args, *named.values()]
-        instance = Instance(cls, cls.name, frozenset(), self.loops)
-        if cls.descends_from("Optimizer"):
-            instance.parameters, instance.kind = parameters_of(values), "optimizer"
-        result = Value(objects=(instance,))
-        init = cls.find("__init__")
-        if init is not None:
-            self.invoke(init, [result, *args], named, node)
-        else:
-            for name, value in [*zip(cls.fields, args, strict=False), *named.items()]:
-                instance.attributes[name] = value
-        return result
-
-    def _call_instance(
-        self, instance: Instance, args: list[Value], named: dict[str, Value], node: ast.AST
-    ) -> Value:
-        this = Value(objects=(instance,))
-        if instance.cls is not None:
-            for name in ("__call__", "forward"):
-                method = instance.cls.find(name)
-                if method is not None:
-                    return self.invoke(Bound(method, (this,)), args, named, node)
-        last = instance.kind.rpartition(".")[2]
-        if last.endswith("Loss") and len(args) > 1:
-            return self.external("torch.nn.functional.cross_entropy", args, named, node)
-        deps = frozenset().union(*(v.all_deps() for v in [*args, *named.values()]))
-        return Value(deps | _weights(instance))
-
-    def _run(self, function: Function, args: list[Value], named: dict[str, Value]) -> Value:
-        node = function.node
-        if len(self.stack) > DEPTH_LIMIT or self.stack.count(function) > 1:
-            return Value(frozenset().union(*(a.all_deps() for a in [*args, *named.values()])))
-        scope = Scope(function.defaults)
-        self._bind_arguments(node.args, scope, args, named)
-        outer = self.path, self.scopes
-        self.path, self.scopes = function.module, (scope, *function.scopes)
-        self.stack.append(function)
-        self.trace.called.add(function.name)
-        try:
-            if isinstance(node, ast.Lambda):
-                return self.eval(node.body)
-            self.returned.append([])
-            self.handed.append([])
-            self.block(node.body)
-            handed = self.handed.pop()
-            returned = self.returned.pop()
-            if handed:
-                return self.collection(node, join(handed))
-            return join(returned) if returned else constant(None)
-        finally:
-            self.stack.pop()
-            self.path, self.scopes = outer
-
-    def _bind_arguments(
-        self, spec: ast.arguments, scope: Scope, args: list[Value], named: dict[str, Value]
-    ) -> None:
-        names = [a.arg for a in (*spec.posonlyargs, *spec.args)]
-        for name in names + [a.arg for a in spec.kwonlyargs]:
-            scope.setdefault(name, NOTHING)
-        scope.update(zip(names, args, strict=False))
-        if spec.vararg is not None:
-            scope[spec.vararg.arg] = self.sequence(spec.vararg, "tuple", args[len(names) :])
-        extra = {n: v for n, v in named.items() if n not in scope}
-        scope.update({n: v for n, v in named.items() if n in scope})
-        if spec.kwarg is not None:
-            cell = self.cell("dict", spec.kwarg)
-            cell.items.update(extra)
-            scope[spec.kwarg.arg] = Value(objects=(cell,))
-
-    # -- statements -----------------------------------------------------------------------------
 
     def block(self, statements: list[ast.stmt]) -> bool:
         """Runs statements; true where control leaves the block before its end."""
@@ -288,7 +153,7 @@ class Interpreter(Calls):
             self.returned[-1].append(self.eval(node.value) if node.value else constant(None))
         return LEAVES
 
-    def _leave(self, node: ast.stmt) -> bool:
+    def _leave(self, _: ast.stmt) -> bool:
         return LEAVES
 
     def _assign(self, node: ast.Assign) -> None:
@@ -379,7 +244,7 @@ class Interpreter(Calls):
             self.train(node, instances(base), value.all_deps())
 
     def _augmented(self, node: ast.AugAssign) -> None:
-        old = self.eval(_as_load(node.target))
+        old = self.eval(node.target)
         change = self.eval(node.value)
         new = arithmetic.binary(type(node.op), old, change, self.place(node))
         if isinstance(node.target, ast.Subscript):
@@ -495,46 +360,11 @@ class Interpreter(Calls):
             self.block(case.body)
 
 
-def _of_network(function: Bound, result: Value, args: list[Value]) -> Value:
-    """A module's result depends on the tokens it was given, wherever its inside moved them.
-
-    That a network is causal is not read off its code here: flips measure it.
-    """
-    modules = [
-        thing
-        for thing in (function.first[0].objects if function.first else ())
-        if isinstance(thing, Instance)
-        and thing.cls is not None
-        and thing.cls.descends_from("Module")
-    ]
-    deps = result.all_deps()
-    if not modules or not deps:
-        return result
-    given = frozenset().union(*(a.tokens() for a in args))
-    inside = frozenset(m for m in deps if type(m) is Token) - given
-    weights = frozenset().union(*map(_weights, modules))
-    kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
-    return result.replace(deps=(deps - inside) | weights, objects=kept)
-
-
-def _weights(instance: Instance) -> Marks:
-    root = instance.root()
-    return root.trained | {MODEL, Weights(root)}
-
-
-class _ClassScope(Scope):
-    """Names of a class body: methods do not see them."""
-
-
 def _merge(scope: Scope, other: Mapping[str, Value]) -> None:
     for name, value in other.items():
         mine = scope.get(name)
         if mine is not value:
             scope[name] = value if mine is None else join([mine, value])
-
-
-def _as_load(node: ast.expr) -> ast.expr:
-    return node
 
 
 def _first_iteration(node: ast.expr, test: Value) -> frozenset[Loop]:

@@ -21,7 +21,7 @@ from auditor.program.dataflow.marks import (
 from auditor.program.dataflow.values import Cell, Instance, Value, linear_of
 
 
-class Exhausted(Exception):
+class BudgetError(Exception):
     """The step budget is spent: the rest of the script was not looked at."""
 
 

@@ -30,8 +30,8 @@ class Value:
 
     `deps` are the marks of everything it was computed from. `linear` are marks that survive sums,
     products, exponentials and logarithms only: a blend does, its use as a gate does not.
-    `const` is the constant it is known to be. `position` is its affine form as an integer, `start` its
-    alignment if it holds tokens of a stream, `mixed` the tokens hashed into it.
+    `const` is the constant it is known to be. `position` is its affine form as an integer,
+    `start` its alignment if it holds tokens of a stream, `mixed` the tokens hashed into it.
     """
 
     __slots__ = (
@@ -111,8 +111,8 @@ NOTHING: Final = Value()
 class Cell:
     """An array or a container: `array`, `list`, `tuple`, `dict` or `set`.
 
-    `items` are the values by constant key (index or dictionary key); `rest` stands for what was stored under
-    unknown keys. `start` is the alignment of an array that token slices were copied into.
+    `items` are the values by constant key (index or dictionary key); `rest` stands for what was
+    stored under unknown keys. `start` aligns an array that token slices were copied into.
     """
 
     __slots__ = (

@@ -1,0 +1,233 @@
+"""What library calls on arrays mean: losses, lookups, updates, gradients, files."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.program.dataflow import arithmetic, library
+from auditor.program.dataflow.expressions import Expressions
+from auditor.program.dataflow.heap import Index, element, instances, start_of
+from auditor.program.dataflow.marks import (
+    GRADIENT,
+    ZERO,
+    Source,
+    Token,
+    Train,
+    affine_sum,
+)
+from auditor.program.dataflow.values import NOTHING, UNSET, Instance, Value, join, linear_of
+
+_OPERATORS: dict[str, type[ast.operator]] = {
+    "sub": ast.Sub,
+    "subtract": ast.Sub,
+    "div": ast.Div,
+    "divide": ast.Div,
+    "true_divide": ast.Div,
+    "mul": ast.Mult,
+    "multiply": ast.Mult,
+    "bitwise_xor": ast.BitXor,
+    "bitwise_and": ast.BitAnd,
+    "remainder": ast.Mod,
+    "floor_divide": ast.FloorDiv,
+}
+
+
+@dataclass
+class Arguments:
+    """A library call by the last name of what is called; `self` is first if it was a method."""
+
+    name: str
+    node: ast.AST
+    values: list[Value]
+    named: dict[str, Value]
+
+    def get(self, position: int, *names: str) -> Value:
+        """One argument by position or name; nothing where it is missing."""
+        for name in names:
+            if name in self.named:
+                return self.named[name]
+        return self.values[position] if position < len(self.values) else NOTHING
+
+    def all(self) -> list[Value]:
+        """Every argument."""
+        return [*self.values, *self.named.values()]
+
+
+Handler = Callable[[Any, Arguments], Value]
+
+
+def keyed(keys: list[Value]) -> Index:
+    """An index that was passed as arguments."""
+    return Index(tuple(keys), ZERO, False, False)
+
+
+class Arrays(Expressions):
+    """Handlers of calls on arrays."""
+
+    def _loss(self, call: Arguments) -> Value:
+        model, label = call.get(0, "input"), call.get(1, "target")
+        nll = self.score(call.node, model, label)
+        linear = linear_of(model)
+        return Value(model.all_deps() | label.all_deps() | {nll}, linear=linear, origin=nll.place)
+
+    def _lookup(self, call: Arguments) -> Value:
+        base = call.get(0, "input")
+        if call.name == "get":
+            found = self.fetch(call.node, base, keyed([call.get(1)]))
+            return join([found, call.get(2)]) if len(call.values) > 2 else found
+        others = call.values[1:] + [v for n, v in call.named.items() if n != "input"]
+        keys = [v for v in others if v.tokens()]
+        if call.name == "embedding" and keys:
+            base, keys = others[-1], [base]
+        if keys or base.cells():
+            return self.fetch(call.node, base, keyed(keys or others[-1:]))
+        return Value(
+            frozenset().union(*(v.all_deps() for v in call.values)), linear=linear_of(base)
+        )
+
+    def _scatter(self, call: Arguments) -> Value:
+        base, others = call.get(0), call.values[1:]
+        keys = [v for v in others if v.tokens() or v.const is UNSET]
+        self.store(call.node, base, keyed(keys[:1]), call.get(len(call.values) - 1))
+        return base
+
+    def _stack(self, call: Arguments) -> Value:
+        first = call.get(0)
+        terms = list(call.values) if call.name.startswith("logaddexp") else _terms(first)
+        if call.name == "array" and len(terms) < 2:
+            return self._tensor(call)
+        marks = self.blend(call.node, terms)
+        deps = first.all_deps().union(*(t.all_deps() for t in terms)) if terms else first.all_deps()
+        linear = marks.union(*(linear_of(t) for t in terms)) if terms else linear_of(first)
+        start = start_of(terms[0]) if terms else start_of(first)
+        if start is not None:
+            deps = frozenset(m for m in deps if type(m) is not Token or m.start == start)
+        elif terms and any(start_of(t) is not None for t in terms[1:]):
+            shift = Value()  # padded in front: another alignment, by an unknown amount
+            other = next(s for t in terms[1:] if (s := start_of(t)) is not None)
+            start = affine_sum(other, shift.affine(), -1)
+            stream = frozenset(m for m in deps if type(m) is Source)
+            deps = frozenset(m for m in deps if type(m) is not Token) | {Token(stream, start)}
+        return Value(
+            deps, linear=linear, start=start, mixed=frozenset().union(*(t.mixed for t in terms))
+        )
+
+    def _shift(self, call: Arguments) -> Value:
+        """`roll` and `pad` move tokens to later places."""
+        base = call.get(0, "input")
+        start = start_of(base)
+        if start is None:
+            return Value(base.all_deps(), linear=linear_of(base))
+        amount = call.get(1, "shifts", "pad")
+        steps = element(amount) if amount.cells() else amount
+        by = steps if type(steps.const) is int else Value()
+        if amount.cells() and 0 in amount.cells()[0].items:
+            by = amount.cells()[0].items[0]
+        moved = affine_sum(start, by.affine(), -1)
+        deps = frozenset(m for m in base.all_deps() if type(m) is not Token)
+        stream = frozenset(m for m in deps if type(m) is Source)
+        return Value(deps | {Token(stream, moved)}, start=moved)
+
+    def _array(self, call: Arguments) -> Value:
+        cell = self.cell("array", call.node)
+        objects: tuple[Any, ...] = (cell,)
+        if call.named.get("requires_grad", NOTHING).const is True:
+            objects = (cell, Instance(None, "torch.Tensor", frozenset(), self.loops))
+        if call.name.startswith("full"):
+            cell.deps = frozenset().union(*(v.all_deps() for v in call.values[1:]))
+        return Value(objects=objects)
+
+    def _tensor(self, call: Arguments) -> Value:
+        """A list becomes an array; an array stays what it is."""
+        base = call.get(0)
+        if not any(c.kind != "array" for c in base.cells()):
+            return base
+        cell = self.cell("array", call.node)
+        cell.absorb(base)
+        return Value(objects=(cell,), mixed=base.mixed, start=start_of(element(base)))
+
+    def _leaf(self, call: Arguments) -> Value:
+        """`t.requires_grad_()`: the tensor is a parameter of its own from here on."""
+        base = call.get(0)
+        return base.replace(
+            objects=(*base.objects, Instance(None, "torch.Tensor", frozenset(), self.loops))
+        )
+
+    def _in_place(self, call: Arguments) -> Value:
+        """`x.add_(y)`: `x` changes; a parameter that takes in a gradient is trained."""
+        base, others = call.values[0], [*call.values[1:], *call.named.values()]
+        if not base.objects and isinstance(call.node, ast.Call):
+            base = base.with_deps(frozenset().union(*(o.all_deps() for o in others)))
+            if isinstance(call.node.func, ast.Attribute) and isinstance(
+                call.node.func.value, ast.Name
+            ):
+                self.assign(call.node.func.value, base)
+        for other in others:
+            for cell in base.cells():
+                cell.absorb(other)
+            deps = other.all_deps()
+            if GRADIENT in deps:
+                self.train(call.node, instances(base), deps)
+        if call.name == "copy_" and others:
+            held = instances(base)
+            trained = frozenset(m for m in others[0].all_deps() if type(m) is Train)
+            for instance in held:
+                instance.root().trained |= trained
+        return base
+
+    def _read(self, call: Arguments) -> Value:
+        deps = self.disk.union(*(v.all_deps() for v in call.all()))
+        if not any(type(m) is Source for m in deps):
+            return Value(deps)
+        return Value(deps, start=ZERO)
+
+    def _write(self, call: Arguments) -> Value:
+        for value in call.all():
+            self.write_disk(call.node, value)
+        return NOTHING
+
+    def _gradient(self, call: Arguments) -> Value:
+        base = call.get(0)
+        if call.name == "backward":
+            self.backward(base.all_deps())
+            return NOTHING
+        return Value(base.all_deps() | {GRADIENT})
+
+    def _bits(self, call: Arguments) -> Value:
+        base = call.get(0)
+        self.report(call.node, base)
+        return Value(base.all_deps(), linear=linear_of(base))
+
+    def _operate(self, call: Arguments) -> Value:
+        """An operator in its spelling as a function: `torch.bitwise_xor(a, b)`."""
+        if len(call.values) < 2:
+            return Value(call.get(0).all_deps())
+        kind = _OPERATORS[call.name]
+        return arithmetic.binary(kind, call.values[0], call.values[1], self.place(call.node))
+
+
+def _terms(value: Value) -> list[Value]:
+    """The things put side by side: a list's items."""
+    terms: list[Value] = []
+    for cell in value.cells():
+        if cell.kind != "array":
+            terms += [*cell.items.values(), *((cell.rest,) if cell.rest else ())]
+    return terms
+
+
+ARRAY_HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(library.LOSS, Arrays._loss),
+    **dict.fromkeys(library.LOOKUP, Arrays._lookup),
+    **dict.fromkeys(library.SCATTER, Arrays._scatter),
+    **dict.fromkeys(library.STACK, Arrays._stack),
+    **dict.fromkeys(library.ARRAY, Arrays._array),
+    **dict.fromkeys(library.READS, Arrays._read),
+    **dict.fromkeys(library.WRITES, Arrays._write),
+    **dict.fromkeys(_OPERATORS, Arrays._operate),
+    **dict.fromkeys(("roll", "pad"), Arrays._shift),
+    **dict.fromkeys(("tensor", "as_tensor", "asarray", "ascontiguousarray"), Arrays._tensor),
+    **dict.fromkeys(("backward", "grad"), Arrays._gradient),
+    "requires_grad_": Arrays._leaf,
+    "log2": Arrays._bits,
+}
