@@ -213,7 +213,7 @@ def tiny() -> RecordConfig:
         name="tiny",
         model=replace(
             base.model,
-            vocab_size=256,
+            vocab_size=384,  # byte pieces alone are 256
             layers=4,
             width=64,
             heads=2,

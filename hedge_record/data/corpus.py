@@ -105,6 +105,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
+def data_identity(folder: Path) -> dict[str, Any]:
+    """What tells one data folder from another: `files`, and `counts` where we wrote them.
+
+    `files` gives the sha256 of each file; of downloaded shards, which are large, the size.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return {"files": manifest["sha256"], "counts": manifest["counts"]}
+    paths = sorted((*folder.glob("fineweb_*.bin"), *folder.glob("*.model")))
+    return {"files": {path.name: path.stat().st_size for path in paths}}
+
+
 def train_tokenizer(documents: Sequence[str], vocab_size: int) -> bytes:
     """A SentencePiece BPE model with `vocab_size` pieces, the same bytes for the same documents.
 
@@ -147,7 +159,7 @@ def encode_documents(
     """All documents as one array of tokens, uint16, each opened by the BOS token."""
     processor = load_tokenizer(tokenizer)
     parts = []
-    reporter.start(f"encoding {label} text", len(documents), "documents")
+    reporter.start(f"encode {label}", len(documents), "documents")
     for document in documents:
         parts.append(np.array([processor.bos_id(), *processor.encode(document)], dtype=np.uint16))
         reporter.advance(1)

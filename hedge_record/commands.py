@@ -1,0 +1,204 @@
+"""What the commands of `hedge-record` do; with `console`, the part of the package that prints."""
+
+import datetime
+import hashlib
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from hedge_record.audit import audit_folder
+from hedge_record.bundle import build_bundle
+from hedge_record.config import PRESETS, RecordConfig
+from hedge_record.console import console_reporter, score_table, size_table
+from hedge_record.data.corpus import data_identity, prepare_folder
+from hedge_record.data.embedded import prepare_embedded
+from hedge_record.data.fineweb import FineWebSource, download_fineweb
+from hedge_record.data.folder import DataFolder, open_data_folder
+from hedge_record.data.user_text import read_text_corpus
+from hedge_record.errors import RecordError
+from hedge_record.files import make_folder, write_atomically
+from hedge_record.pipeline import ARTIFACT_NAME, FreshStages, evaluate_artifact, run_record
+from hedge_record.progress import Reporter, SilentReporter
+from hedge_record.record_folder import (
+    SCRIPT_NAME,
+    Submitter,
+    config_of,
+    read_submission,
+    write_record_folder,
+)
+from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
+from hedge_record.work_folder import WorkFolder
+
+CONSOLE = Console(highlight=False)
+EMBEDDED_PREFIX = "embedded_sp"
+
+
+def run_command(options: Namespace) -> int:
+    """`hedge-record run`: from data to a record folder, and its audit where that is asked for."""
+    config = replace(PRESETS[options.preset](), seed=options.seed)
+    date = datetime.date.today().isoformat()
+    folder: Path = options.out or Path("submissions") / f"{date}_{config.name}"
+    with connected_ranks() as (ranks, device):
+        make_folder(folder)
+        with console_reporter(CONSOLE) as bars:
+            reporter = bars if ranks.is_first else SilentReporter()
+            data = _shared_data(options, config, ranks, device, reporter)
+            script = build_bundle(config, *bundle_data_paths(data))
+            name = f"{config.name}_seed{config.seed}_{_run_digest(script, data)}"
+            work = WorkFolder(options.work_root / name, reuse=ranks.world_size == 1)
+            result = run_record(
+                config,
+                data,
+                work.path / ARTIFACT_NAME,
+                code_bytes=len(script.encode("utf-8")),
+                device=device,
+                reporter=reporter,
+                stages=work if ranks.is_first else FreshStages(),
+                checkpoints=work.path,
+            )
+        if not ranks.is_first:
+            return 0
+        write_record_folder(
+            folder,
+            config,
+            result,
+            artifact=work.path / ARTIFACT_NAME,
+            script=script,
+            log_lines=work.log_lines(),
+            data=data,
+            submitter=Submitter(options.author, options.github_id),
+        )
+        work.remove()
+    CONSOLE.print(score_table(result), size_table(result))
+    CONSOLE.print(f"record folder: {folder}", soft_wrap=True)
+    if options.audit:
+        for line in audit_folder(folder):
+            CONSOLE.print(line, markup=False, soft_wrap=True)
+    return 0
+
+
+def evaluate_command(options: Namespace) -> int:
+    """`hedge-record evaluate`: scores a record folder's artifact again, beside its claim."""
+    submission = read_submission(options.folder)
+    config = config_of(submission)
+    with connected_ranks() as (ranks, device), console_reporter(CONSOLE) as bars:
+        reporter = bars if ranks.is_first else SilentReporter()
+        data = _data_of_submission(options, submission, config, reporter)
+        quantized, adaptive = evaluate_artifact(
+            config, data, options.folder / ARTIFACT_NAME, device=device, reporter=reporter
+        )
+    if ranks.is_first:
+        claimed = submission["seed_results"][str(config.seed)]["val_bpb"]
+        CONSOLE.print(f"sliding window      {quantized.bpb:.6f} bpb")
+        CONSOLE.print(f"adapted model alone {adaptive.neural.bpb:.6f} bpb")
+        CONSOLE.print(f"final score         {adaptive.score.bpb:.6f} bpb")
+        CONSOLE.print(f"claimed             {claimed:.6f} bpb")
+        CONSOLE.print(f"difference          {adaptive.score.bpb - claimed:+.1e} bpb")
+    return 0
+
+
+def bundle_command(options: Namespace) -> int:
+    """`hedge-record bundle`: writes a preset as one self-contained file."""
+    config = PRESETS[options.preset]()
+    if options.data is None:
+        name = f"fineweb10B_sp{config.model.vocab_size}"
+        tokenizer = f"fineweb_{config.model.vocab_size}_bpe.model"
+        paths = (f"./data/{name}", f"./data/{name}/{tokenizer}")
+    else:
+        paths = bundle_data_paths(open_data_folder(options.data))
+    path = make_folder(options.folder) / SCRIPT_NAME
+    source = build_bundle(config, *paths)
+    write_atomically(path, source)
+    CONSOLE.print(f"{path}: {len(source.encode('utf-8')):,} bytes")
+    return 0
+
+
+def embedded_command(options: Namespace) -> int:
+    """`hedge-record data embedded`."""
+    with console_reporter(CONSOLE) as reporter:
+        data = prepare_embedded(options.data_root, options.vocab_size, reporter=reporter)
+    return _report_data(data)
+
+
+def fineweb_command(options: Namespace) -> int:
+    """`hedge-record data fineweb`."""
+    source = FineWebSource.from_environment()
+    if options.endpoint:
+        source = replace(source, endpoint=options.endpoint)
+    with console_reporter(CONSOLE) as reporter:
+        data = download_fineweb(
+            options.data_root,
+            vocab_size=options.vocab_size,
+            training_shards=options.shards,
+            source=source,
+            reporter=reporter,
+        )
+    return _report_data(data)
+
+
+def bundle_data_paths(data: DataFolder) -> tuple[str, str]:
+    """The defaults of DATA_PATH and TOKENIZER_PATH: below `./data`, on whatever machine."""
+    folder = f"./data/{data.path.name}"
+    return folder, f"{folder}/{data.tokenizer.name}"
+
+
+def _report_data(data: DataFolder) -> int:
+    identity = data_identity(data.path)
+    for split, counts in identity.get("counts", {}).items():
+        CONSOLE.print(
+            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, "
+            f"{counts['bytes']:,} bytes"
+        )
+    CONSOLE.print(f"data folder: {data.path}")
+    return 0
+
+
+def _shared_data(
+    options: Namespace,
+    config: RecordConfig,
+    ranks: Ranks,
+    device: torch.device,
+    reporter: Reporter,
+) -> DataFolder:
+    """The data of a run; the first rank prepares it while the others wait."""
+    if ranks.is_first:
+        data = _prepare_data(options, config, reporter)
+    sum_over_ranks(torch.zeros(1, device=device))
+    return data if ranks.is_first else _prepare_data(options, config, reporter)
+
+
+def _prepare_data(options: Namespace, config: RecordConfig, reporter: Reporter) -> DataFolder:
+    vocab_size = config.model.vocab_size
+    if options.data is not None:
+        return open_data_folder(options.data)
+    if options.text is not None:
+        corpus = read_text_corpus(options.text)
+        name = f"text_{corpus.source['sha256'][:12]}_sp{vocab_size}"
+        return prepare_folder(corpus, options.data_root / name, vocab_size, reporter=reporter)
+    return prepare_embedded(options.data_root, vocab_size, reporter=reporter)
+
+
+def _data_of_submission(
+    options: Namespace, submission: dict[str, object], config: RecordConfig, reporter: Reporter
+) -> DataFolder:
+    claimed = submission["data"]
+    assert isinstance(claimed, dict)
+    name = str(claimed["folder"])
+    if options.data is None and name.startswith(EMBEDDED_PREFIX):
+        data = prepare_embedded(options.data_root, config.model.vocab_size, reporter=reporter)
+    else:
+        data = open_data_folder(options.data or options.data_root / Path(name).name)
+    if data_identity(data.path)["files"] != claimed["files"]:
+        raise RecordError(
+            f"{data.path}: not the data that {options.folder} was scored on; give it with --data"
+        )
+    return data
+
+
+def _run_digest(script: str, data: DataFolder) -> str:
+    """Tells runs apart by their code, configuration and data."""
+    identity = f"{script}\n{sorted(data_identity(data.path)['files'].items())}"
+    return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:12]
