@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from hedge_record.config import EvaluationConfig
+from hedge_record.errors import RecordError
 from hedge_record.evaluation.hedge_mixer import HedgeMixer
 from hedge_record.evaluation.mixture import CompliantMixer
 from hedge_record.evaluation.ttt import Mixer
@@ -16,6 +17,9 @@ def make_mixer(
 
     As submitted, its vocabulary is read off the validation tokens before they are scored; the
     compliant one takes the tokenizer's `vocab_size`.
+
+    Raises:
+        RecordError: the compliant mixer together with `score_tail_repeatedly`.
     """
     if config.mixer == "as-submitted":
         return HedgeMixer(
@@ -26,6 +30,11 @@ def make_mixer(
             device=device,
         )
     if config.mixer == "compliant":
+        if config.score_tail_repeatedly:
+            raise RecordError(
+                "evaluation: the compliant mixer scores each target once; "
+                "set score_tail_repeatedly to false or the mixer to as-submitted"
+            )
         return CompliantMixer(
             vocab_size,
             trigram_buckets=config.trigram_buckets,

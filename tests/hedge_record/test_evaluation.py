@@ -214,6 +214,11 @@ def test_an_empty_stream_is_refused() -> None:
         adapt(tiny_model(), stream(0), CONFIG)
 
 
+def test_the_compliant_mixer_refuses_to_score_targets_again() -> None:
+    with pytest.raises(RecordError, match="each target once"):
+        make_mixer(replace(CONFIG, score_tail_repeatedly=True), stream(9), VOCAB, CPU)
+
+
 def test_learning_rate_ramps_up_and_falls_to_zero() -> None:
     rates = [chunk_learning_rate(chunk, 100, CONFIG) / CONFIG.ttt_lr for chunk in range(100)]
     assert rates[0] == 1
