@@ -20,9 +20,9 @@ come from the audited process.
 import ast
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ import auditor
 from auditor.dynamic import sandbox
 from auditor.dynamic.limits import Limits
 from auditor.dynamic.load_factor import loaded_buckets
+from auditor.dynamic.result import MassResult, Position, ScorerMass
 from auditor.dynamic.witness import Witness, pack_files
 from auditor.errors import AuditError
+from auditor.evidence.claims import read_claims
+from auditor.program.configuration import read_configuration
 from auditor.program.index import Program
 from auditor.program.scorer_binding import Role, ScorerBinding
 from auditor.program.scorers import find_scorers
@@ -39,96 +42,19 @@ from auditor.program.source import parse
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked
 
-TOLERANCE = 1e-3  # float32 losses of 1,024 targets sum to 1 within about 1e-5
 _SEED = 700
-_WARM = 12_288
-_MOST_WARM = 120_000
-_ROWS, _LENGTH, _CHUNK = 4, 64, 2048
+_VOCABULARY = 64
+_DEFAULT_VOCABULARY = 1024  # the challenge's own, where a script takes no other
+_ROWS, _LENGTH = 4, 48  # no two sizes alike, so that a mistaken shape cannot pass
+_CHUNK = 10 * _ROWS * _LENGTH
+_WARM, _MOST_WARM = 7 * _CHUNK, 63 * _CHUNK
+_OURS = re.compile(r"PATH$|HOME$|TMPDIR$|LANG$|PYTHON|LD_|OMP_|MKL_|OPENBLAS_|AUDITOR_")
 _PACKAGE = "/opt/audit"  # where the child's package is mounted
 _LIMITS = Limits(seconds=180, cpu_seconds=180)
 
 
-@dataclass(frozen=True)
-class Position:
-    """One measured position. `nll[v]` is the loss in nats if the target were v; `target` is the
-    true one; `neural_nll` the stand-in model's own loss for it."""
-
-    row: int
-    column: int
-    target: int
-    neural_nll: float
-    nll: tuple[float, ...]
-
-    @cached_property
-    def mass(self) -> float:
-        """Sum of exp(-nll) over the vocabulary, rounded once; infinite where an nll is so low."""
-        try:
-            return math.fsum(math.exp(-loss) for loss in self.nll)
-        except OverflowError:
-            return math.inf
-
-    @property
-    def free_bits(self) -> float:
-        """log2 of the mass: what the scorer takes here without paying."""
-        return math.log2(self.mass) if self.mass > 0 else -math.inf
-
-
-@dataclass(frozen=True)
-class ScorerMass:
-    """What the probe says of one scorer. `problem` tells why it is not audited, or is None; `off`
-    which condition keeps the script from using it as it is configured, or is None; `shrunk` holds
-    (line, value in the script, value used)."""
-
-    name: str
-    path: str
-    line: int
-    positions: tuple[Position, ...] = ()
-    problem: str | None = None
-    off: str | None = None
-    shrunk: tuple[tuple[int, int, int], ...] = ()
-    witness: Witness | None = None
-
-    @property
-    def masses(self) -> tuple[float, ...]:
-        """The mass at each position."""
-        return tuple(p.mass for p in self.positions)
-
-    @property
-    def highest(self) -> float:
-        """The greatest mass."""
-        return max(self.masses)
-
-    @property
-    def lowest(self) -> float:
-        """The least mass."""
-        return min(self.masses)
-
-    @property
-    def mean_free_bits(self) -> float:
-        """Mean log2 of the mass over the positions."""
-        return math.fsum(p.free_bits for p in self.positions) / len(self.positions)
-
-    @property
-    def exceeds(self) -> bool:
-        """Some position takes more than there is."""
-        return self.problem is None and self.highest > 1 + TOLERANCE
-
-    @property
-    def falls_short(self) -> bool:
-        """Some position gives bits away, and none takes any."""
-        return self.problem is None and not self.exceeds and self.lowest < 1 - TOLERANCE
-
-
-@dataclass(frozen=True)
-class MassResult:
-    """Every scorer of a submission. `problem` tells why there is none to speak of, or is None."""
-
-    scorers: tuple[ScorerMass, ...] = ()
-    problem: str | None = None
-
-
 def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassResult:  # noqa: ARG001
-    """Measures every scorer of `program` that its code calls.
+    """Measures every scorer of `program` that its code calls, as the submitted run configured it.
 
     Raises `SandboxUnavailable` where nothing can be isolated; whatever the script does becomes a
     `problem`.
@@ -138,9 +64,11 @@ def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassR
     program = _readable(program)
     bindings = find_scorers(program)
     if not bindings:
-        return MassResult(problem="no class or function turns logits and targets into losses")
+        return MassResult(problem="no class keeps counts and turns logits and targets into losses")
     sandbox.require()
-    return MassResult(tuple(_probe_scorer(program, binding) for binding in bindings))
+    configuration = read_configuration(submission, read_claims(submission))
+    environment = {n: v for n, v in configuration.environment.items() if not _OURS.match(n)}
+    return MassResult(tuple(_probe_scorer(program, b, environment) for b in bindings))
 
 
 def run_task(files: Mapping[str, bytes], task: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +80,7 @@ def run_task(files: Mapping[str, bytes], task: Mapping[str, Any]) -> dict[str, A
     box = sandbox.Box(
         inputs={**files, "task.json": json.dumps(task).encode()},
         mounts={f"{_PACKAGE}/auditor": Path(auditor.__file__).parent},
-        environment={"PYTHONPATH": _PACKAGE},
+        environment={**task["environment"], "PYTHONPATH": _PACKAGE},
     )
     done = sandbox.run([*sandbox.python(), "-m", "auditor.dynamic.child.mass"], box, _LIMITS)
     if not done.ok:
@@ -188,41 +116,41 @@ def read_positions(answer: Mapping[str, Any], vocabulary: int) -> tuple[Position
     return positions
 
 
-def _probe_scorer(program: Program, binding: ScorerBinding) -> ScorerMass:
-    result = ScorerMass(binding.name, binding.path, binding.line)
+def _probe_scorer(
+    program: Program, binding: ScorerBinding, environment: Mapping[str, str]
+) -> ScorerMass:
+    result = ScorerMass(binding.name, binding.score.name, binding.path, binding.score.line)
     if not binding.called:
         return replace(result, problem="nothing in the script calls it")
     if binding.unknown:
         return replace(result, problem=f"no role found for {', '.join(binding.unknown)}")
-    files, task = _files(program), _task(program, binding)
+    files, task = _files(program), _task(program, binding, environment)
     result = replace(result, shrunk=tuple((r[0], r[2], r[3]) for r in task["literals"]))
     try:
         answer = run_task(files, task)
+        result = replace(result, off=answer.get("off"))
         if "unbound" in answer:
             raise AuditError(str(answer["unbound"]))
         positions = read_positions(answer, task["recipe"]["vocabulary"])
-        _check_controls(answer, positions, keeps_counts=binding.construct is not None)
+        _check_controls(answer, positions)
     except sandbox.SandboxUnavailable:
         raise
     except AuditError as error:
         return replace(result, problem=f"{binding.name}.{binding.score.name}: {error}")
     witness = Witness(program.path, pack_files(files), task, answer)
-    off = str(answer["off"]) if answer.get("off") else None
-    return replace(result, positions=positions, witness=witness, off=off)
+    return replace(result, positions=positions, witness=witness)
 
 
-def _check_controls(
-    answer: Mapping[str, Any], positions: Sequence[Position], *, keeps_counts: bool
-) -> None:
+def _check_controls(answer: Mapping[str, Any], positions: Sequence[Position]) -> None:
     """The null controls; raises `AuditError` where one fails."""
     if answer.get("repeats") is not True:
         raise AuditError("the same call gives different losses, so no sum means anything")
     if answer.get("state") != answer.get("state_after"):
         raise AuditError("scoring changes state that could not be put back")
-    if any(len(set(p.nll)) < 2 for p in positions):
+    # Once warm, a scorer may well have stopped to look at the target; before, none can.
+    if len(set(answer.get("cold", ()))) < 2:
         raise AuditError("its loss does not change with the target, so the call was not understood")
-    alone = all(math.isclose(p.nll[p.target], p.neural_nll, rel_tol=1e-5) for p in positions)
-    if keeps_counts and alone:
+    if all(math.isclose(p.nll[p.target], p.neural_nll, rel_tol=1e-5) for p in positions):
         raise AuditError("its counts never changed a loss, so only the model was measured")
 
 
@@ -250,30 +178,32 @@ def _place(name: str, path: str) -> str:
     return f"{folder}/__init__.py" if path.endswith("__init__.py") else f"{folder}.py"
 
 
-def _task(program: Program, binding: ScorerBinding) -> dict[str, Any]:
+def _task(
+    program: Program, binding: ScorerBinding, environment: Mapping[str, str]
+) -> dict[str, Any]:
     """What the child is to do; it holds everything that the numbers depend on."""
-    construct = binding.construct
-    sized = construct is None or any(p.role == Role.VOCABULARY for p in construct.parameters)
+    sized = any(p.role == Role.VOCABULARY for p in binding.construct.parameters)
     warm = _WARM
     for gate in binding.gates:  # past every gate that can be passed in reasonable time
-        if gate * 5 // 4 <= _MOST_WARM:
-            warm = max(warm, -(-gate * 5 // 4 // _CHUNK) * _CHUNK)
+        needed = -(-gate * 5 // 4 // _CHUNK) * _CHUNK
+        warm = max(warm, needed) if needed <= _MOST_WARM else warm
     module = program.siblings.get(binding.module)
     script = _place(binding.module, module.path) if module else "script.py"
     count = 8 if sized else 2
     return {
         "script": script,
+        "environment": dict(environment),
         "binding": asdict(binding),
         "literals": [
             [b.line, b.column, b.value, loaded_buckets(b.value, warm)] for b in binding.buckets
         ],
         "recipe": {
             "seed": _SEED,
-            "vocabulary": 64 if sized else 1024,  # the challenge's own where it is hard-coded
+            "vocabulary": _VOCABULARY if sized else _DEFAULT_VOCABULARY,
             "rows": _ROWS,
             "length": _LENGTH,
             "chunk": _CHUNK,
             "warm": warm,
         },
-        "positions": [[k % _ROWS, 18 + 5 * k] for k in range(count)],
+        "positions": [[k % _ROWS, 8 + 5 * k] for k in range(count)],
     }

@@ -61,7 +61,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class ScorerBinding:
-    """How to call one scorer. `construct` is None for a function. `gates` are the counts that its
+    """How to call one scorer. `gates` are the counts that its
     code compares with, below which it may do nothing. `called`: something calls it; `guards`: the
     conditions under which the script makes it."""
 
@@ -69,7 +69,7 @@ class ScorerBinding:
     module: str
     path: str
     line: int
-    construct: Method | None
+    construct: Method
     score: Method
     count: Method | None
     learn: Method | None

@@ -59,7 +59,7 @@ class Value:
 NOTHING = Value()
 _NORMALISE = {"softmax", "log_softmax", "logsumexp", "cross_entropy"}
 _PICK = {"gather": 1, "take_along_dim": 0, "take_along_axis": 0, "index_select": 1, "nll_loss": 0}
-_ALLOCATE = {"zeros", "ones", "full", "empty", "rand", "randn", "arange", "eye", "new_zeros"}
+_ALLOCATE = {"zeros", "ones", "full", "empty", "rand", "randn", "eye", "new_zeros"}
 _SCATTER = {
     "scatter_add_",
     "scatter_",
@@ -90,18 +90,33 @@ class Flow:
     uses: dict[str, set[Use]] = field(default_factory=lambda: defaultdict(set))
     entered: set[FunctionNode] = field(default_factory=set)
     _stack: list[FunctionNode] = field(default_factory=list)
+    _changes: int = 0
+    _returned: dict[tuple[FunctionNode, frozenset[tuple[str, Value]], int], Value] = field(
+        default_factory=dict
+    )
 
     def enter(self, function: FunctionNode, arguments: Mapping[str, Value]) -> Value:
         """Walks `function` with its parameters bound, the object itself included. Returns what it
         returns, a tuple's elements taken together."""
         if function in self._stack or len(self._stack) >= _DEPTH:
             return NOTHING
-        self._stack.append(function)
-        walk = _Walk(self, dict(arguments))
-        for _ in range(2):  # a second time for what loops carry round
-            walk.block(function.body)
-        self._stack.pop()
-        return walk.returned
+        # What a call does depends on its arguments and on what the attributes hold by then.
+        key = (function, frozenset(arguments.items()), self._changes)
+        if key not in self._returned:
+            self._stack.append(function)
+            walk = _Walk(self, dict(arguments))
+            for _ in range(2):  # a second time for what loops carry round
+                walk.block(function.body)
+            self._stack.pop()
+            self._returned[key] = walk.returned
+        return self._returned[key]
+
+    def hold(self, kind: str, name: str, value: Value) -> None:
+        """Notes that an attribute may hold a value."""
+        before = self.attributes.get((kind, name), NOTHING)
+        if before | value != before:
+            self.attributes[kind, name] = before | value
+            self._changes += 1
 
     def call(
         self, function: FunctionNode, arguments: Sequence[Value], keywords: Mapping[str, Value]
@@ -180,10 +195,7 @@ class _Walk:
             self.assign(target.value, value, source)
         elif isinstance(target, ast.Attribute):
             for kind in self.value(target.value).kinds:
-                held = self.flow.attributes.get((kind, target.attr), NOTHING)
-                self.flow.attributes[kind, target.attr] = held | Value(
-                    value.direct, kinds=value.kinds
-                )
+                self.flow.hold(kind, target.attr, Value(value.direct, kinds=value.kinds))
         elif isinstance(target, ast.Subscript):
             index = self.index(target.slice)
             if self.value(target.value).state:

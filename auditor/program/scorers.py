@@ -5,7 +5,8 @@ parameters (`scorer_flow`), never by names: the scoring method is the one where 
 normalised over a vocabulary and another picks an entry of it. Every other parameter gets its role
 in the same way, so that a probe can call the scorer without knowing the script.
 
-A plain function with these two parameters is a scorer without counts.
+Plain losses and layers keep no counts and are none: they are normalised by `cross_entropy` itself,
+or belong to training, where a loss need not be a code.
 """
 
 import ast
@@ -32,7 +33,6 @@ def find_scorers(program: Program) -> tuple[ScorerBinding, ...]:
                 scorer = _ClassReader(program, module, name).binding()
                 if scorer is not None:
                     found.append(scorer)
-        found += _function_scorers(program, module)
     return tuple(found)
 
 
@@ -54,7 +54,7 @@ class _ClassReader:
         self.flow.construct(name, [], dict(zip((a.arg for a in self.arguments), made, strict=True)))
         if constructor is None:
             for argument, value in zip(self.arguments, made, strict=True):
-                self.flow.attributes[name, argument.arg] = value
+                self.flow.hold(name, argument.arg, value)
         own = Value(state=True, kinds=frozenset({name}))
         for method in self.methods.values():
             if method.name != "__init__":
@@ -86,7 +86,7 @@ class _ClassReader:
             score=score,
             count=counting,
             learn=self._learning(score, counting, site),
-            gates=_gates(self.program, self.methods.values(), construct),
+            gates=_gates(self.program, self.flow, self.methods.values(), construct),
             buckets=_bucket_literals(self.flow),
             called=site is not None and bool(makers),
             guards=tuple(makers[0].guards()) if makers else (),
@@ -161,6 +161,8 @@ class _ClassReader:
                 role = Role.SETTING
             else:
                 role = Role.DEFAULT if name in self.defaults else Role.UNKNOWN
+            if role == Role.DEFAULT:
+                text = ast.unparse(self.defaults[name])
             optional = name in self.defaults
             parameters.append(Parameter(name, role, text=text, optional=optional))
         return Method("__init__", self.node.lineno, tuple(parameters))
@@ -198,31 +200,6 @@ class _ClassReader:
             if any(p.role == Role.RESULT for p in parameters):
                 return Method(method.name, method.lineno, tuple(parameters))
         return None
-
-
-def _function_scorers(program: Program, module: Module) -> Iterator[ScorerBinding]:
-    for name, node in module.functions.items():
-        flow = _flow(program)
-        if "." in name:
-            continue
-        flow.enter(node, {a.arg: Value(frozenset({a.arg})) for a in arguments(node)})
-        defaults = _defaults(node)
-        score = Method(
-            name,
-            node.lineno,
-            tuple(
-                Parameter(
-                    a.arg, Role.DEFAULT if a.arg in defaults else _scoring_role(flow.uses[a.arg])
-                )
-                for a in arguments(node)
-            ),
-        )
-        if _is_scoring(score):
-            site, _ = first_call(program, [node])
-            yield ScorerBinding(
-                name, module.name, module.path, node.lineno, None, score, None, None, (), (),
-                site is not None, (),
-            )  # fmt: skip
 
 
 def _flow(program: Program) -> Flow:
@@ -325,19 +302,23 @@ def _defaults(function: FunctionNode) -> dict[str, ast.expr]:
     return found
 
 
-def _gates(program: Program, methods: Iterable[FunctionNode], construct: Method) -> tuple[int, ...]:
-    """Integers that the methods compare with, or that the constructor is given."""
-    found: set[int | None] = set()
-    for method in methods:
-        for node in ast.walk(method):
-            if isinstance(node, ast.Compare):
-                found |= {_integer(side) for side in (node.left, *node.comparators)}
-        found |= {_integer(default) for default in _defaults(method).values()}
-    settings = [p.text for p in construct.parameters if p.text and p.role == Role.SETTING]
-    for expression in map(ast.parse, settings):
-        names = {n.attr for n in ast.walk(expression) if isinstance(n, ast.Attribute)}
-        found |= {_integer(n) for n in ast.walk(expression)}
-        found |= {_integer(n) for value in _settings(program, names) for n in ast.walk(value)}
+def _gates(
+    program: Program, flow: Flow, methods: Iterable[FunctionNode], construct: Method
+) -> tuple[int, ...]:
+    """Integers that the methods compare with, written there or given to the constructor."""
+    expressions: list[ast.AST] = [
+        side
+        for method in methods
+        for node in ast.walk(method)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+    ]
+    for parameter in construct.parameters:
+        if parameter.text and Use.LENGTH in flow.uses[f"new.{parameter.name}"]:
+            given = ast.parse(parameter.text)
+            names = {n.attr for n in ast.walk(given) if isinstance(n, ast.Attribute)}
+            expressions += [given, *_settings(program, names)]
+    found = {_integer(node) for expression in expressions for node in ast.walk(expression)}
     return tuple(sorted(g for g in found if g is not None and g > 1))
 
 

@@ -7,12 +7,14 @@ from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
 from auditor.rules.hardware import Hardware
+from auditor.rules.mass_not_one import MassNotOne
 from auditor.rules.missing_files import MissingFiles
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
 from auditor.rules.update_before_score import UpdateBeforeScore
 
 _RULES: tuple[type[Rule], ...] = (
     ExpertIgnoresTarget,
+    MassNotOne,
     TargetInLookupKey,
     UpdateBeforeScore,
     ArtifactTooLarge,

@@ -83,12 +83,8 @@ class Scorer:
         made = getattr(module, binding["name"], None)
         if made is None:
             raise Unbound(f"{binding['name']} was not defined when the script was loaded")
-        construct = binding["construct"]
-        if construct is None:
-            self.object: Any = None
-            self.function = made
-        else:
-            self.object = made(**_construction(module, construct["parameters"], recipe))
+        given = _construction(module, binding["construct"]["parameters"], recipe)
+        self.object: Any = made(**given)
 
     def score(self, batch: Batch) -> tuple[Tensor, Any]:
         """Per-position NLL float64 [B, T], and whatever the scoring call returned."""
@@ -108,17 +104,23 @@ class Scorer:
         raise Unbound("the scoring call returned no loss per position")
 
     def learn(self, result: Any) -> None:
-        """Hands the result of scoring to the method that updates weights, if there is one."""
-        if self.binding["learn"] is not None:
-            lengths = [self.recipe.length] * self.recipe.rows
-            self._call(self.binding["learn"], {"lengths": lengths, "result": result})
+        """Hands the result of scoring to the method that updates weights, if there is one, and if
+        scoring returned anything for it yet."""
+        method = self.binding["learn"]
+        if method is None:
+            return
+        items = [p["item"] for p in method["parameters"] if p["role"] == "result"]
+        if any(_item(result, item) is None for item in items):
+            return
+        lengths = [self.recipe.length] * self.recipe.rows
+        self._call(method, {"lengths": lengths, "result": result})
 
     def count(self, stream: Tokens, first: int, end: int) -> None:
         """Lets it count the tokens [first, end) of the stream, in the first form that it takes."""
         method = self.binding["count"]
         if method is None:
             return
-        bounded = any(p["role"] == "start" for p in method["parameters"])
+        bounded = any(p["role"] in ("start", "end") for p in method["parameters"])
         tokens = stream if bounded else stream[first:end]
         forms = [torch.from_numpy(tokens.copy()), tokens, tokens.tolist()]
         failure: Exception | None = None
@@ -135,7 +137,7 @@ class Scorer:
             self._call(method, {"tokens": token})
 
     def _call(self, method: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-        function = self.function if self.object is None else getattr(self.object, method["name"])
+        function = getattr(self.object, method["name"])
         arguments = {
             p["name"]: self._argument(p, values)
             for p in method["parameters"]
@@ -147,8 +149,7 @@ class Scorer:
     def _argument(self, parameter: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         role = parameter["role"]
         if role == "result":
-            result, item = values["result"], parameter["item"]
-            return result if item is None else result[item]
+            return _item(values["result"], parameter["item"])
         if role == "context":
             maker, stream, positions = parameter["maker"]
             tokens = torch.from_numpy(self.data.stream.copy())
@@ -159,6 +160,10 @@ class Scorer:
     def _shaped(self, tensor: Tensor, dimensions: int) -> Tensor:
         tensor = tensor.clone()
         return tensor.flatten(0, 1) if self.flat and dimensions else tensor
+
+
+def _item(result: Any, item: int | None) -> Any:
+    return result if item is None else result[item]
 
 
 def _construction(

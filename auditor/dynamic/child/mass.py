@@ -31,7 +31,7 @@ def measure(loaded: Loaded, task: Mapping[str, Any]) -> dict[str, Any]:
             return _measure(loaded, task, flat)
         except Exception as error:  # whatever foreign code raises
             failures.append(f"{type(error).__name__}: {str(error)[:300]}")
-    raise Unbound(failures[0])
+    raise Unbound("; or, without a batch dimension, ".join(dict.fromkeys(failures)))
 
 
 def _measure(loaded: Loaded, task: Mapping[str, Any], flat: bool) -> dict[str, Any]:
@@ -39,8 +39,9 @@ def _measure(loaded: Loaded, task: Mapping[str, Any], flat: bool) -> dict[str, A
     _reseed(recipe.seed)
     data = Data(recipe)
     scorer = Scorer(loaded.module, task["binding"], data, flat)
-    _warm(scorer, data)
     batch = data.batch(recipe.warm)
+    cold = _every_target(scorer, batch, *task["positions"][0])
+    _warm(scorer, data)
     before = digest(scorer.object)
     first, second = _fresh_score(scorer, batch), _fresh_score(scorer, batch)
     positions = []
@@ -58,6 +59,7 @@ def _measure(loaded: Loaded, task: Mapping[str, Any], flat: bool) -> dict[str, A
         )
     return {
         "flat": flat,
+        "cold": cold,
         "state": before,
         "state_after": digest(scorer.object),
         "repeats": bool(torch.equal(first, second)),
