@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 import pytest
+
 from auditor.evidence.claims import Claims
 from auditor.finding import Finding, Readiness, Status, Validity
 from auditor.policy import FRONTIER_2026_04
-from auditor.program.configuration import Configuration, Setting
 from auditor.program.index import build
-from auditor.rules import Context, all_rules
+from auditor.rules import Context, Rule, all_rules
 from auditor.submission.model import SourceFile, Submission
 from auditor.submission.unpack import unpack
 from auditor.verdict import judge
@@ -25,27 +25,13 @@ SCRIPTS = sorted(CASES.rglob("*.py"))
 READABLE = [p for p in SCRIPTS if p.parent.name in ("bad", "good", "dead")]
 
 
-class _Context(Context):
-    """A context whose run configuration is the case's own."""
-
-    settings: Configuration
-
-    @property
-    def configuration(self) -> Configuration:  # type: ignore[override]
-        """The case's `# env:` line."""
-        return self.settings
-
-
-def audit(data: bytes, environment: dict[str, str]) -> tuple[list[Finding], Validity, Readiness]:
+def audit(data: bytes, variables: str) -> tuple[list[Finding], Validity, Readiness]:
+    """Audits a script whose folder holds a `run.sh` with the given environment variables."""
     main = SourceFile.of("train_gpt.py", data)
-    submission = Submission(main, {"train_gpt.py": main})
+    launcher = SourceFile.of("run.sh", f"{variables} python train_gpt.py\n".encode())
+    submission = Submission(main, {"train_gpt.py": main, "run.sh": launcher})
     unpacked = unpack(main, submission.files)
-    context = _Context(submission, build(submission, unpacked), Claims())
-    nowhere = context.submission.main.path
-    from auditor.finding import Evidence
-
-    settings = {n: Setting(v, Evidence(nowhere, 0, "")) for n, v in environment.items()}
-    object.__setattr__(context, "settings", Configuration(settings))
+    context = Context(submission, build(submission, unpacked), Claims())
     findings = [f for rule in all_rules() for f in rule.check(context)]
     return findings, *judge(findings, FRONTIER_2026_04)
 
@@ -55,15 +41,11 @@ def header(data: bytes, name: str, otherwise: str = "") -> str:
     return found[1].decode() if found else otherwise
 
 
-def environment_of(data: bytes) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in header(data, "env").split())
-
-
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_case(path: Path) -> None:
     data = path.read_bytes()
     expected = header(data, "expect", "unknown")
-    findings, validity, _ = audit(data, environment_of(data))
+    findings, validity, _ = audit(data, header(data, "env"))
     failed = {f.rule for f in findings if f.status is Status.FAIL}
     if expected == "unknown":
         assert (failed, validity) == (set(), Validity.UNKNOWN)
@@ -85,8 +67,8 @@ def test_renaming_changes_no_verdict(path: Path) -> None:
     data = path.read_bytes()
     tree = ast.parse(data)
     renamed = ast.unparse(_Rename(tree).visit(tree)).encode()
-    before, *verdict = audit(data, environment_of(data))
-    after, *verdict_after = audit(renamed, environment_of(data))
+    before, *verdict = audit(data, header(data, "env"))
+    after, *verdict_after = audit(renamed, header(data, "env"))
     assert verdict == verdict_after
     assert [(f.rule, f.status) for f in before] == [(f.rule, f.status) for f in after]
 
@@ -114,7 +96,7 @@ class _Rename(ast.NodeTransformer):
         keep = imported | set(dir(builtins)) | {"forward", "__init__"}
         self.names = {name: f"v{number}" for number, name in enumerate(sorted(bound - keep))}
 
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         node.id = self.names.get(node.id, node.id)
         return node
 
@@ -122,7 +104,7 @@ class _Rename(ast.NodeTransformer):
         node.arg = self.names.get(node.arg, node.arg)
         return node
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
         self.generic_visit(node)
         own = not (
             isinstance(node.value, ast.Name) and node.value.id in ("torch", "np", "F", "math")
@@ -130,12 +112,12 @@ class _Rename(ast.NodeTransformer):
         node.attr = self.names.get(node.attr, node.attr) if own else node.attr
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
         node.name = self.names.get(node.name, node.name)
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         self.generic_visit(node)
         node.name = self.names.get(node.name, node.name)
         return node
@@ -150,13 +132,10 @@ RULES = [rule for rule in all_rules() if rule.valid or rule.invalid]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.id)
-def test_examples_of_the_rule(rule: object) -> None:
-    from auditor.rules import Rule
-
-    assert isinstance(rule, Rule)
+def test_examples_of_the_rule(rule: Rule) -> None:
     for source in rule.valid:
-        findings, *_ = audit(source.encode(), {})
+        findings, *_ = audit(source.encode(), "")
         assert [f for f in findings if f.status is Status.FAIL] == []
     for source in rule.invalid:
-        findings, *_ = audit(source.encode(), {})
+        findings, *_ = audit(source.encode(), "")
         assert {f.rule for f in findings if f.status is Status.FAIL} == {rule.id}

@@ -1,0 +1,76 @@
+"""Reading source: the newer grammar, limits, and what is no program."""
+
+import ast
+import sys
+
+import pytest
+
+from auditor.program.fstrings import respell
+from auditor.program.source import SOURCE_LIMIT, parse
+
+WIDTH, DATA = 7, {"a": [1, 2], "b": 2.5}
+NEWER = [
+    """f"{", ".join(str(v) for v in DATA["a"])}" """,
+    """f"{DATA["b"]:>{WIDTH}.2f}|{WIDTH!r}" """,
+    """"a{b}" f"{DATA["b"]}{{x}}" "tail" """,
+    """f"{f"{f"{WIDTH}"}"}" """,
+    """f"{DATA["b"]=}" """,
+    '''f"""{DATA["b"]}
+{WIDTH}""" ''',
+    r"""f"{"\n".join(["x", "y"])}" """,
+    """(f"{DATA["b"]}" f'{WIDTH}')""",
+]
+
+
+@pytest.mark.parametrize("expression", NEWER)
+def test_respelled_fstring_has_the_same_value_and_lines(expression: str) -> None:
+    respelled = respell(f"value = {expression}\nafter = 1\n")
+    assert respelled is not None
+    names: dict[str, object] = {"WIDTH": WIDTH, "DATA": DATA}
+    exec(respelled, names)  # our own text
+    assert names["value"] == _EXPECTED[expression]
+    assert ast.parse(respelled).body[1].lineno == expression.count("\n") + 2
+
+
+_EXPECTED = dict(
+    zip(
+        NEWER,
+        ["1, 2", "   2.50|7", "a{b}2.5{x}tail", "7", "DATA['b']=2.5", "2.5\n7", "x\ny", "2.57"],
+        strict=True,
+    )
+)
+
+
+def test_tight_spelling_of_minifiers_is_read() -> None:
+    source = 'x=[1for y in"ab"if y]\nz=f"{"q"if x else"r"}"\n'
+    parsed = parse(source)
+    assert parsed.tree is not None
+    assert [type(s) for s in parsed.tree.body] == [ast.Assign, ast.Assign]
+
+
+def test_byte_order_mark_is_ignored() -> None:
+    assert parse("\ufeffx = 1\n").tree is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        ("x = 1\0", "null"),
+        ("import io import math\n", "line 1"),
+        ("a" * (SOURCE_LIMIT + 1), "limit"),
+        ("x = " + "+".join(["1"] * 60_000), "nested"),
+    ],
+)
+def test_what_is_no_program_is_named(source: str, said: str) -> None:
+    parsed = parse(source)
+    assert parsed.tree is None
+    assert said in (parsed.problem or "")
+
+
+def test_newer_grammar_costs_libcst_only_where_it_is_needed() -> None:
+    parse("x = f'{1}'\n")
+    if sys.version_info >= (3, 12):
+        assert parse('x = f"{"a"}"\n').tree is not None
+    assert parse('x = f"{"a"}\n').problem is not None

@@ -1,0 +1,35 @@
+# expect: C3
+import math
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(1024, 16)
+        self.out = torch.nn.Linear(16, 1024)
+
+    def logits(self, ids):
+        return self.out(self.embed(ids))
+
+    def forward(self, ids, labels):
+        return F.cross_entropy(self.logits(ids), labels)
+
+
+stream = torch.from_numpy(np.fromfile("data/fineweb_val_000000.bin", dtype=np.uint16))
+net = Net()
+opt = torch.optim.SGD([p for p in net.parameters()], lr=0.1)
+for a in range(0, 100_000, 1024):
+    loss = net(stream[a : a + 1024].long(), stream[a + 1 : a + 1025].long())
+    loss.backward()
+    opt.step()  # found: C3
+    opt.zero_grad()
+codes = {name: (w * 31).round().to(torch.int8) for name, w in net.state_dict().items()}
+torch.save(codes, "model.ptz")
+fresh = Net()
+fresh.load_state_dict({name: w.float() / 31 for name, w in torch.load("model.ptz").items()})
+total = 0.0
+for a in range(0, 100_000, 1024):
+    total += fresh(stream[a : a + 1024].long(), stream[a + 1 : a + 1025].long()).item()
+print(total / math.log(2))

@@ -1,0 +1,32 @@
+# expect: clean
+import math
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(1024, 16)
+        self.out = torch.nn.Linear(16, 1024)
+
+    def logits(self, ids):
+        return self.out(self.embed(ids))
+
+    def forward(self, ids, labels):
+        return F.cross_entropy(self.logits(ids), labels)
+
+
+class Config:
+    adapt = False
+    epochs = 3
+
+
+stream = torch.from_numpy(np.fromfile("data/fineweb_val_000000.bin", dtype=np.uint16))
+net, config = Net(), Config()
+if config.adapt:
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(config.epochs):
+        net(stream[:-1].long(), stream[1:].long()).backward()
+        opt.step()
+print(net(stream[:-1].long(), stream[1:].long()).item() / math.log(2))

@@ -1,0 +1,28 @@
+# expect: clean
+import math
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(1024, 16)
+        self.out = torch.nn.Linear(16, 1024)
+
+    def logits(self, ids):
+        return self.out(self.embed(ids))
+
+    def forward(self, ids, labels):
+        return F.cross_entropy(self.logits(ids), labels)
+
+import copy
+
+stream = torch.from_numpy(np.fromfile("data/fineweb_val_000000.bin", dtype=np.uint16))
+net = Net()
+spare = copy.deepcopy(net)
+opt = torch.optim.SGD(spare.parameters(), lr=0.1)
+F.cross_entropy(spare.logits(stream[:64].long()), stream[1:65].long()).backward()
+opt.step()
+del spare, opt
+print(net(stream[:-1].long(), stream[1:].long()).item() / math.log(2))

@@ -1,0 +1,3 @@
+# expect: unknown
+while True:
+    pass

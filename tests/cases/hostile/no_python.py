@@ -1,0 +1,2 @@
+# expect: unknown
+| NVIDIA-SMI 550.54 | not a program |
