@@ -26,7 +26,7 @@ from auditor.submission.values import (
     path_method,
 )
 
-MAX_STEPS = 2_000_000
+MAX_STEPS = 400_000
 MAX_BYTES = 256 << 20
 MAX_INT = 1 << 64
 

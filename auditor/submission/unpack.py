@@ -19,7 +19,8 @@ from auditor.submission.workspace import Layer, Workspace, decode_source
 
 # A script without any of these runs no source but its own and that of the modules it imports.
 RUNS_SOURCE = re.compile(
-    r"\b(?:exec|exec_module|run_path|run_module|__import__|builtins|importlib)\b|(?<![.\w])eval\("
+    r"\b(?:exec|exec_module|run_path|run_module|__import__|builtins|importlib|"
+    r"[ab](?:85|64|32|16)decode|unhexlify|fromhex)\b|(?<![.\w])eval\("
 )
 LAUNCHER_STATEMENTS = (
     60  # a script this short that runs what cannot be read is nothing but a launcher

@@ -368,8 +368,8 @@ class Walker(Folder):
                     value = as_text(self.fold(argument))
                 except CannotFoldError:
                     continue
-                if isinstance(value, str) and value in self.workspace.written:
-                    self._execute(self.workspace.written[value], "file", node, value)
+                if isinstance(value, str) and self.workspace.wrote(value):
+                    self._execute(self.workspace.read(value), "file", node, value)
                     return
         raise CannotFoldError("a command is not folded")
 

@@ -45,6 +45,10 @@ class Workspace:
         full = self._full(path)
         return full not in self.written and full.removeprefix(self.root + "/") in self.files
 
+    def wrote(self, path: str) -> bool:
+        """True if the script wrote `path`."""
+        return self._full(path) in self.written
+
     def read(self, path: str) -> bytes:
         """A file that the script wrote, or one beside it; raises `CannotFoldError`."""
         full = self._full(path)
