@@ -16,6 +16,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,11 +122,11 @@ class HedgeMixer:
 def load_tokens(folder: str, pattern: str) -> Tensor:
     shards = []
     for path in sorted(Path(folder).glob(pattern)):
-        data = path.read_bytes()
-        magic, _, count = struct.unpack_from("<3i", data)
-        if magic != 20240520 or len(data) != 1024 + 2 * count:
-            raise ValueError(f"{path}: not a token shard of {count} tokens")
-        shards.append(torch.frombuffer(bytearray(data[1024:]), dtype=torch.uint16).long())
+        header = np.fromfile(path, dtype="<i4", count=256)
+        tokens = np.fromfile(path, dtype="<u2", offset=1024)
+        if header[0] != 20240520 or header[2] != len(tokens):
+            raise ValueError(f"{path}: {len(tokens)} tokens do not match the header")
+        shards.append(torch.from_numpy(tokens.astype(np.int64)))
     if not shards:
         raise FileNotFoundError(f"{folder}: no {pattern}")
     return torch.cat(shards)
@@ -183,7 +184,7 @@ def evaluate(args: type[Hyperparameters], model: GPT, tokens: Tensor) -> tuple[f
             losses, expert_losses = mixer.score(logits, inputs, targets)
             mixer.learn(expert_losses)
             neural = F.cross_entropy(logits[0], targets[0], reduction="none")
-            total += losses[0, scored - start :].double().sum().item()
+            total += losses[:, scored - start :].double().sum().item()
             neural_total += neural[scored - start :].double().sum().item()
             scored = end
             if scored - counted >= args.chunk_tokens:
