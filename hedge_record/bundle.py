@@ -11,7 +11,7 @@ challenge's scripts use (`SEED`, `ITERATIONS`, `MODEL_DIM`, ...).
 
 import ast
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -101,7 +101,7 @@ def build_bundle(config: RecordConfig, data_path: str, tokenizer_path: str) -> s
         RecordError: two modules define one name, or a module cannot be bundled.
     """
     modules = list(modules_in_order(ENTRY_MODULE))
-    _check_names(modules)
+    check_names(modules)
     imports = sorted({line for module in modules for line in module.foreign_imports})
     parts = [
         f'"""{config.name}: one file that trains, exports and scores; bundled from {PACKAGE}."""\n',
@@ -161,6 +161,28 @@ def read_module(name: str) -> SourceModule:
     return SourceModule(
         name, cst.parse_module(source), tuple(own), tuple(foreign), frozenset(names)
     )
+
+
+def check_names(modules: Sequence[SourceModule]) -> None:
+    """One file has one namespace: a name may come from one module or one import only.
+
+    Raises:
+        RecordError: a name has two origins, which the error gives.
+    """
+    origin: dict[str, str] = {}
+    for module in modules:
+        for line in module.foreign_imports:
+            node = ast.parse(line).body[0]
+            assert isinstance(node, ast.Import | ast.ImportFrom)
+            source = getattr(node, "module", None) or "import"
+            for name in _imported_names(line):
+                if origin.setdefault(name, source) != source:
+                    raise RecordError(f"{name} is imported from {origin[name]} and from {source}")
+    for module in modules:
+        for name in sorted(module.names):
+            if name in origin:
+                raise RecordError(f"{name} is defined in {origin[name]} and in {module.name}")
+            origin[name] = module.name
 
 
 def merge_imports(lines: list[str]) -> list[str]:
@@ -235,24 +257,6 @@ def _imported_names(line: str) -> Iterator[str]:
     assert isinstance(node, ast.Import | ast.ImportFrom)
     for alias in node.names:
         yield alias.asname or alias.name.split(".")[0]
-
-
-def _check_names(modules: list[SourceModule]) -> None:
-    """One file has one namespace: a name may come from one module or one import only."""
-    origin: dict[str, str] = {}
-    for module in modules:
-        for line in module.foreign_imports:
-            node = ast.parse(line).body[0]
-            assert isinstance(node, ast.Import | ast.ImportFrom)
-            source = getattr(node, "module", None) or "import"
-            for name in _imported_names(line):
-                if origin.setdefault(name, source) != source:
-                    raise RecordError(f"{name} is imported from {origin[name]} and from {source}")
-    for module in modules:
-        for name in sorted(module.names):
-            if name in origin:
-                raise RecordError(f"{name} is defined in {origin[name]} and in {module.name}")
-            origin[name] = module.name
 
 
 def _body(module: SourceModule) -> str:

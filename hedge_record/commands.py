@@ -20,7 +20,7 @@ from hedge_record.data.folder import DataFolder, open_data_folder
 from hedge_record.data.user_text import read_text_corpus
 from hedge_record.errors import RecordError
 from hedge_record.files import make_folder, write_atomically
-from hedge_record.pipeline import ARTIFACT_NAME, FreshStages, evaluate_artifact, run_record
+from hedge_record.pipeline import ARTIFACT_NAME, evaluate_artifact, run_record
 from hedge_record.progress import Reporter, SilentReporter
 from hedge_record.record_folder import (
     SCRIPT_NAME,
@@ -29,6 +29,7 @@ from hedge_record.record_folder import (
     read_submission,
     write_record_folder,
 )
+from hedge_record.stages import FreshStages
 from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
 from hedge_record.work_folder import WorkFolder
 

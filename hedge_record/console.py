@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hedge_record.config import ARTIFACT_LIMIT_BYTES
-from hedge_record.pipeline import RecordResult
+from hedge_record.result import RecordResult
 
 FIGURE_FORMATS = {
     "loss": "loss {:.3f}",
@@ -27,7 +27,7 @@ FIGURE_FORMATS = {
 
 
 class ClockColumn(ProgressColumn):
-    """The time left of a running stage, the time taken by a finished one; a line fits 80 columns."""
+    """The time left of a running stage, or taken by a finished one; a line fits 80 columns."""
 
     def render(self, task: Task) -> Text:
         """`01:20 left`, or `02:31`."""

@@ -2,21 +2,13 @@
 
 What crosses from training to evaluation is the artifact on disk and nothing else. Validation shards
 are opened after the artifact is written, training shards never after that.
-
-The score is taken apart into what each stage contributes, in bits per byte:
-    L  sliding window with the trained (averaged) weights
-    Q  cost of quantisation: the same pass with the artifact's weights, minus L
-    T  gain of test-time training: the adapted model alone, minus the pass before
-    M  gain of the mixer: the final score, minus the adapted model alone
-and L + Q + T + M is the final score.
 """
 
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,88 +27,14 @@ from hedge_record.export.quantize import quantize_model
 from hedge_record.model.gpt import GPT
 from hedge_record.model.precision import set_precision
 from hedge_record.progress import Reporter, SilentReporter
+from hedge_record.result import RecordResult, adaptive_score_of
+from hedge_record.stages import FreshStages, Stages
 from hedge_record.training.distributed import current_ranks, sum_over_ranks
 from hedge_record.training.loop import TrainingResult, train
 
 ARTIFACT_NAME = "final_model.int5.ptz"
 FINAL_TAG = "final_int5_ttt"
 CALIBRATION_BATCH_SEQUENCES = 8
-
-
-class Stages(Protocol):
-    """Runs the stages of a record, or knows the result of an earlier session."""
-
-    def stage(
-        self,
-        name: str,
-        compute: Callable[[Reporter], dict[str, Any]],
-        reporter: Reporter,
-        *,
-        resumable: bool = False,
-    ) -> dict[str, Any]:
-        """The plain result of a stage, with its `seconds`."""
-
-
-class FreshStages:
-    """Runs every stage."""
-
-    def stage(
-        self,
-        name: str,  # noqa: ARG002
-        compute: Callable[[Reporter], dict[str, Any]],
-        reporter: Reporter,
-        *,
-        resumable: bool = False,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """Computes, and adds the seconds it took."""
-        started = time.perf_counter()
-        result = compute(reporter)
-        return {"seconds": time.perf_counter() - started, **result}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One contribution to the final score: L, Q, T or M, in bits per byte."""
-
-    symbol: str
-    meaning: str
-    bpb: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class RecordResult:
-    """Everything that a record folder reports."""
-
-    parameters: int
-    steps: int
-    training_tokens: int
-    losses: tuple[tuple[int, float], ...]
-    code_bytes: int
-    model_bytes: int
-    trained: Score
-    quantized: Score
-    adaptive: AdaptiveScore
-    seconds: dict[str, float]  # per stage
-    hardware: str
-
-    @property
-    def total_bytes(self) -> int:
-        """What counts against the limit of 16,000,000."""
-        return self.code_bytes + self.model_bytes
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The final score taken apart; the `bpb` of all parts add up to it."""
-        trained, quantized = self.trained.bpb, self.quantized.bpb
-        neural, final = self.adaptive.neural.bpb, self.adaptive.score.bpb
-        seconds = self.seconds
-        return (
-            Part("L", "after training, sliding window", trained, seconds["training"]),
-            Part("Q", "quantisation", quantized - trained, seconds["export"]),
-            Part("T", "test-time training", neural - quantized, seconds["adaptive"]),
-            Part("M", "mixer, in the same pass", final - neural, 0.0),
-        )
 
 
 def run_record(
@@ -136,7 +54,7 @@ def run_record(
         RecordError: bad data, a loss that is no number, or code and model above the limit.
     """
     run = _Run(config, data, artifact, device, checkpoints)
-    stages.stage("setup", run.set_up, reporter)
+    setup = stages.stage("setup", run.set_up, reporter)
     training = stages.stage("training", run.train, reporter, resumable=True)
     export = stages.stage("export", lambda log: run.export(code_bytes, log), reporter)
     trained = stages.stage("trained", run.score_trained, reporter)
@@ -145,7 +63,7 @@ def run_record(
     results = {"training": training, "export": export, "trained": trained}
     results |= {"quantized": quantized, "adaptive": adaptive}
     return RecordResult(
-        parameters=training["parameters"],
+        parameters=setup["parameters"],
         steps=training["steps"],
         training_tokens=training["tokens"],
         losses=tuple((step, loss) for step, loss in training["losses"]),
@@ -179,16 +97,6 @@ def evaluate_artifact(
     return Score(**quantized["score"]), adaptive_score_of(adaptive)
 
 
-def adaptive_score_of(result: dict[str, Any]) -> AdaptiveScore:
-    """The score that the stage `adaptive` kept as plain values."""
-    return AdaptiveScore(
-        score=Score(**result["score"]),
-        per_chunk=tuple(Score(**chunk) for chunk in result["per_chunk"]),
-        neural=Score(**result["neural"]),
-        mixer_figures=dict(result["mixer_figures"]),
-    )
-
-
 def describe_hardware(device: torch.device, ranks: int) -> str:
     """What the run used, for the log and submission.json."""
     if device.type == "cuda":
@@ -216,7 +124,7 @@ class _Run:
         self._validation: tuple[Tensor, ByteTable] | None = None
 
     def set_up(self, reporter: Reporter) -> dict[str, Any]:
-        """Logs the configuration and what is trained on; nothing of it enters the result."""
+        """Logs the configuration and what is trained on."""
         config, data = self._config, self._data
         data.byte_table(config.model.vocab_size)
         ranks = current_ranks()
@@ -232,16 +140,15 @@ class _Run:
             f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={data.tokenizer.name}"
         )
         reporter.log(f"train_loader:dataset:{data.path.name} train_shards:{shards}")
-        return {}
+        parameters = sum(parameter.numel() for parameter in self._new_model().parameters())
+        reporter.log(f"model_params:{parameters}")
+        return {"parameters": parameters}
 
     def train(self, reporter: Reporter) -> dict[str, Any]:
         """Trains, or continues from the last checkpoint."""
-        model = self._new_model()
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        reporter.log(f"model_params:{parameters}")
         config = self._config
         self._training = train(
-            model,
+            self._new_model(),
             self._data.training_stream(config.model.vocab_size),
             config,
             device=self._device,
@@ -249,7 +156,6 @@ class _Run:
             checkpoint_dir=self._checkpoints,
         )
         return {
-            "parameters": parameters,
             "steps": self._training.steps,
             "tokens": self._training.tokens,
             "losses": self._training.losses,
@@ -270,6 +176,8 @@ class _Run:
 
     def score_trained(self, reporter: Reporter) -> dict[str, Any]:
         """Sliding window with the weights before export: a diagnostic, nothing depends on it."""
+        targets = self._validation_data()[0].numel() - 1
+        reporter.log(f"val_loader:shards pattern=fineweb_val_*.bin tokens:{targets}")
         model = self._new_model()
         model.load_state_dict(self._trained().ema_state)
         return self._slide(model, "pre_quantization_sliding_window", reporter)
@@ -281,7 +189,7 @@ class _Run:
     def score_adaptive(self, reporter: Reporter) -> dict[str, Any]:
         """Score-first test-time training with the mixer, from the artifact: the claimed score."""
         evaluation = self._config.evaluation
-        tokens, table = self._validation_data(reporter)
+        tokens, table = self._validation_data()
         started = time.perf_counter()
         result = score_first_ttt(
             self._model_of_artifact(),
@@ -348,18 +256,17 @@ class _Run:
             left -= rows
         return batches
 
-    def _validation_data(self, reporter: Reporter) -> tuple[Tensor, ByteTable]:
+    def _validation_data(self) -> tuple[Tensor, ByteTable]:
         if self._validation is None:
             vocab_size = self._config.model.vocab_size
             tokens = self._data.validation_tokens(
                 vocab_size, self._config.evaluation.sequence_length
             )
             self._validation = tokens, self._data.byte_table(vocab_size)
-            reporter.log(f"val_loader:shards pattern=fineweb_val_*.bin tokens:{tokens.numel() - 1}")
         return self._validation
 
     def _slide(self, model: GPT, tag: str, reporter: Reporter) -> dict[str, Any]:
-        tokens, table = self._validation_data(reporter)
+        tokens, table = self._validation_data()
         started = time.perf_counter()
         score = score_sliding(
             model,

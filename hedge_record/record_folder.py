@@ -22,8 +22,9 @@ from hedge_record.data.folder import DataFolder
 from hedge_record.errors import RecordError
 from hedge_record.files import make_folder, write_atomically
 from hedge_record.pictures import chunk_picture, loss_picture
-from hedge_record.pipeline import ARTIFACT_NAME, RecordResult
+from hedge_record.pipeline import ARTIFACT_NAME
 from hedge_record.record_readme import readme_text
+from hedge_record.result import RecordResult
 
 SUBMISSION_NAME = "submission.json"
 SCRIPT_NAME = "train_gpt.py"

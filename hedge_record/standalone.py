@@ -6,8 +6,10 @@ from hedge_record.config import RecordConfig
 from hedge_record.data.folder import DataFolder
 from hedge_record.errors import RecordError
 from hedge_record.files import make_folder
-from hedge_record.pipeline import ARTIFACT_NAME, FreshStages, RecordResult, run_record
+from hedge_record.pipeline import ARTIFACT_NAME, run_record
 from hedge_record.progress import SilentReporter
+from hedge_record.result import RecordResult
+from hedge_record.stages import FreshStages
 from hedge_record.training.distributed import connected_ranks
 
 
