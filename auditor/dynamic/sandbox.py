@@ -268,13 +268,18 @@ def _missing() -> str | None:
     return None
 
 
-# Runs inside: each line must come out as `_EXPECTED` says.
+# Runs inside; undoes what succeeds, because then it may not be inside at all.
 _PROBE = """
 import json, os, socket
-def refused(act):
-    try: act()
+def refused(act, undo=lambda made: None):
+    try: undo(act())
     except OSError: return True
     return False
+def child_ends(pid):
+    if pid == 0: os._exit(0)
+    os.waitpid(pid, 0)
+def no_folder(path):
+    return refused(lambda: os.mkdir(path), lambda _: os.rmdir(path))
 status = dict(l.split(":", 1) for l in open("/proc/self/status").read().splitlines())
 json.dump({
     "no_new_privileges": status["NoNewPrivs"].strip() == "1",
@@ -282,9 +287,9 @@ json.dump({
     "no_capability": int(status["CapEff"], 16) == 0,
     "own_processes_only": len([p for p in os.listdir("/proc") if p.isdigit()]) <= 2,
     "no_network": refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
-    "no_fork": refused(os.fork),
-    "root_read_only": refused(lambda: open("/probe", "w")),
-    "libraries_read_only": refused(lambda: open(os.__file__ + ".probe", "w")),
+    "no_fork": refused(os.fork, child_ends),
+    "root_read_only": no_folder("/probe"),
+    "libraries_read_only": no_folder(os.__file__ + ".probe"),
     "caller_hidden": not os.path.exists(os.environ["CALLER"]),
 }, os.fdopen(int(os.environ["AUDITOR_RESULT_FD"]), "w"))
 """
