@@ -177,7 +177,8 @@ class Arrays(Expressions):
         return base
 
     def _read(self, call: Arguments) -> Value:
-        deps = self.disk.union(*(v.all_deps() for v in call.all()))
+        # A file may say something else each time round: counters that ranks share are files.
+        deps = self.disk.union(self.loops, *(v.all_deps() for v in call.all()))
         if not any(type(m) is Source for m in deps):
             return Value(deps)
         return Value(deps, start=ZERO)

@@ -126,6 +126,10 @@ class Containers(Arrays):
             return base
         return self.collection(call.node, element(base), length_of(base))
 
+    def _take(self, call: Arguments) -> Value:
+        """The next element: another one in each iteration."""
+        return element(call.get(0)).with_deps(self.loops)
+
     def _size(self, call: Arguments) -> Value:
         base = call.get(0)
         length = length_of(base)
@@ -189,6 +193,7 @@ CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(library.SHAPE, Containers._size),
     **dict.fromkeys(("getattr", "setattr"), Containers._getattr),
     **dict.fromkeys(_FORGETTING, Containers._forget),
+    **dict.fromkeys(("pop", "popleft", "popitem", "next", "get_nowait"), Containers._take),
     "len": Containers._size,
     "deepcopy": Containers._clone,
 }
