@@ -123,7 +123,8 @@ class Access(Heap):
         if isinstance(thing, Class):
             if name == "__name__":
                 return constant(thing.name)
-            return thing.find(name)
+            value = thing.find(name)
+            return None if value is None else self._of_class(value, thing)
         if isinstance(thing, ModuleObject):
             return thing.scope.get(name)
         if isinstance(thing, External):
@@ -140,10 +141,20 @@ class Access(Heap):
             if isinstance(thing, Function):
                 if thing.kind == "property":
                     return self.invoke(thing, [self_value], {}, node)
-                if thing.kind != "static":
+                if thing.kind == "class":
+                    owners = tuple(o.cls for o in self_value.objects)
+                    thing = Bound(thing, (Value(objects=owners),))
+                elif thing.kind != "static":
                     thing = Bound(thing, (self_value,))
             bound.append(thing)
         return value if not bound else value.replace(objects=tuple(bound))
+
+    def _of_class(self, value: Value, cls: Class) -> Value:
+        """An attribute seen through its class: class methods get it as their first argument."""
+        methods = [o for o in value.objects if isinstance(o, Function) and o.kind == "class"]
+        if not methods:
+            return value
+        return Value(objects=tuple(Bound(m, (Value(objects=(cls,)),)) for m in methods))
 
 
 def sources_of(text: str) -> frozenset[Source]:

@@ -88,10 +88,20 @@ class Calls(Containers):
             or (isinstance(thing, Instance) and thing not in receiver.objects)
         ]
         if results:
+            if isinstance(node.func, ast.Attribute):
+                self._also_foreign(node, node.func.attr, receiver, args, named)
             return join(results)
         if isinstance(node.func, ast.Attribute):
             return self.library(Arguments(node.func.attr, node, [receiver, *args], named))
         return self._opaque(callee, args, named)
+
+    def _also_foreign(
+        self, node: ast.Call, name: str, receiver: Value, args: list[Value], named: dict[str, Value]
+    ) -> None:
+        """The same method of those alternatives that are a library's: `for o in optimizers`."""
+        foreign = tuple(o for o in receiver.objects if isinstance(o, Instance) and o.cls is None)
+        if foreign and len(foreign) < len(receiver.objects):
+            self.library(Arguments(name, node, [Value(objects=foreign), *args], named))
 
     def _callee(self, base: Value, node: ast.Attribute) -> Value:
         found = [

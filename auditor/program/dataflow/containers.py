@@ -126,6 +126,13 @@ class Containers(Arrays):
             return base
         return self.collection(call.node, element(base), length_of(base))
 
+    def _field(self, call: Arguments) -> Value:
+        """A dataclass's default, made once."""
+        factory = call.named.get("default_factory")
+        if factory is not None:
+            return self.invoke(factory, [], {}, call.node)
+        return call.named.get("default", NOTHING)
+
     def _take(self, call: Arguments) -> Value:
         """The next element: another one in each iteration."""
         return element(call.get(0)).with_deps(self.loops)
@@ -196,4 +203,5 @@ CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("pop", "popleft", "popitem", "next", "get_nowait"), Containers._take),
     "len": Containers._size,
     "deepcopy": Containers._clone,
+    "field": Containers._field,
 }

@@ -75,6 +75,7 @@ class Functions(Calls):
         if isinstance(function, Value):
             return join([self.invoke(f, args, named, node) for f in function.objects] or [NOTHING])
         if isinstance(function, Bound):
+            self._notice_step(function, node)
             result = self.invoke(
                 function.function, [*function.first, *args], {**function.named, **named}, node
             )
@@ -88,6 +89,18 @@ class Functions(Calls):
         if isinstance(function, External):
             return self.external(function.name, args, named, node)
         return NOTHING
+
+    def _notice_step(self, method: Bound, node: ast.AST) -> None:
+        """The script's own optimizer makes a step."""
+        this = method.first[0].objects if method.first else ()
+        for thing in this:
+            if (
+                isinstance(thing, Instance)
+                and thing.kind == "optimizer"
+                and isinstance(method.function, Function)
+                and method.function.name == "step"
+            ):
+                self.step(node, thing.parameters)
 
     def _instantiate(
         self, cls: Class, args: list[Value], named: dict[str, Value], node: ast.AST
@@ -103,6 +116,9 @@ class Functions(Calls):
         else:
             for name, value in [*zip(cls.fields, args, strict=False), *named.items()]:
                 instance.attributes[name] = value
+            finish = cls.find("__post_init__")
+            if finish is not None:
+                self.invoke(finish, [result], {}, node)
         return result
 
     def _call_instance(

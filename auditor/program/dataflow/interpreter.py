@@ -272,7 +272,10 @@ class Interpreter(Functions):
         test = self.eval(node.test)
         truth = self.truth(test)
         if truth is not None:
-            return self.block(node.body if truth else node.orelse)
+            branch = node.body if truth else node.orelse
+            if branch and isinstance(branch[-1], ast.Raise):
+                return FALLS  # the script did run: what refuses to run was not reached
+            return self.block(branch)
         scope = self.scopes[0]
         before = dict(scope)
         outer = self.first_only
@@ -420,7 +423,12 @@ def _changing(node: ast.ClassDef) -> frozenset[str]:
     return frozenset(names)
 
 
-_KINDS = {"property": "property", "staticmethod": "static", "cached_property": "property"}
+_KINDS = {
+    "property": "property",
+    "cached_property": "property",
+    "staticmethod": "static",
+    "classmethod": "class",
+}
 _STATEMENTS: dict[type[ast.stmt], Callable[[Any, Any], bool | None]] = {
     ast.Expr: Interpreter._expression,
     ast.Assign: Interpreter._assign,
