@@ -197,9 +197,14 @@ def embedded() -> RecordConfig:
             sequence_length=256,
             stride=64,
             ttt_chunk_tokens=8192,
-            ttt_batch_sequences=8,
-            ttt_lr=5e-4,
+            # A small and little trained model gains by adapting as a whole, by small batches, and
+            # on nats as they are: weighted by bytes, adaptation cost more than it gained.
+            ttt_unfrozen_blocks=6,
+            ttt_batch_sequences=4,
+            ttt_lr=1e-3,
             ttt_epochs=2,
+            ttt_polyak_decay=0.9,
+            ttt_byte_weighted=False,
             mixer_block_tokens=64,
         ),
     )
@@ -234,6 +239,7 @@ def tiny() -> RecordConfig:
             sequence_length=64,
             stride=16,
             ttt_chunk_tokens=1024,
+            ttt_unfrozen_blocks=4,
             ttt_epochs=1,
             mixer_block_tokens=16,
             mixer_gate_tokens=1000,

@@ -18,9 +18,8 @@ ADAPTED_NAMES = ("norm", "scale", "lm_head")
 
 def adapted_parameters(model: GPT, blocks: int) -> list[nn.Parameter]:
     """The last `blocks` blocks and every parameter whose name holds one of `ADAPTED_NAMES`."""
-    last = tuple(
-        f"blocks.{index}." for index in range(len(model.blocks) - blocks, len(model.blocks))
-    )
+    first = max(len(model.blocks) - blocks, 0)
+    last = tuple(f"blocks.{index}." for index in range(first, len(model.blocks)))
     return [
         parameter
         for name, parameter in model.named_parameters()
