@@ -102,4 +102,4 @@ class Dossier:
     @cached_property
     def rules_version(self) -> str:
         """The version of every rule that was applied, as `A1.1 C2.1 ...`."""
-        return " ".join(sorted(f"{rule.id}.{rule.version}" for rule in self.rules))
+        return " ".join(sorted({f"{rule.id}.{rule.version}" for rule in self.rules}))

@@ -171,4 +171,6 @@ def rerun(dossier: Dossier) -> str:
 
 def witness_name(audit: Audit, finding: Finding) -> str:
     """The file name under which a finding's witness is kept."""
-    return f"witness-{finding.rule}-{audit.blob[:12]}.json"
+    with_witness = [f for f in audit.findings if f.rule == finding.rule and f.witness is not None]
+    index = next(number for number, own in enumerate(with_witness, 1) if own is finding)
+    return f"witness-{finding.rule}-{audit.blob[:12]}{f'-{index}' if index > 1 else ''}.json"

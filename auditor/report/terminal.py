@@ -130,7 +130,7 @@ def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
     style = STYLES[finding.status]
     head = Text.assemble(
         (f"{finding.status.value}[{finding.rule}]", style),
-        (f": {dossier.title(finding)}", "bold"),
+        (f": {visible(dossier.title(finding))}", "bold"),
     )
     parts: list[RenderableType] = [head, Padding(Text(visible(finding.reason, 2000)), (0, 0, 0, 2))]
     for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
