@@ -17,9 +17,13 @@ _ASSIGNMENT = re.compile(
     r"(?<![\w$./-])([A-Z][A-Z0-9_]{1,60})=(\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'|[^\s\\`'\";|&)]{0,200})"
 )
 _COMMAND = re.compile(r"\b(?:torchrun|python3?|accelerate)\b[^\n]{0,400}\.py\b|\btorchrun\b")
+_TABLE = re.compile(
+    r"^\s{0,3}\|\s*`?([A-Z][A-Z0-9_]{3,60})`?\s*\|\s*`?([^|`\n]{1,60}?)`?\s*(?:\||$)"
+)
 _FENCE = re.compile(r"^\s{0,3}(?:```|~~~)")
 _WORD = {"true": "1", "false": "0", "none": ""}
-MAX_TEXT = 400_000  # characters of a README or shell script that are read
+FINGERPRINT = 60  # characters
+MAX_TEXT = 400_000  # characters of a README, shell script or log that are read
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The environment of the submitted run, as far as its files tell."""
+    """The environment of the submitted run, as far as its files tell.
+
+    `printed` holds how the logs' lines begin, sorted: code that prints such a line did run.
+    """
 
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    printed: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,7 +61,24 @@ def read_configuration(submission: Submission, claims: Claims) -> Configuration:
         if name.endswith(".sh"):
             settings.update(_agreed(_assignments(submission.files[name])))
     settings.update(_agreed(_logged(claims)))
-    return Configuration(settings)
+    return Configuration(settings, _printed(submission, claims))
+
+
+def _printed(submission: Submission, claims: Claims) -> tuple[str, ...]:
+    found: set[str] = set()
+    files = {file.path: file for file in submission.files.values()}
+    for log in claims.logs:
+        lines = _text(files[log.path]).splitlines()
+        if log.embedded_source is not None:
+            first, last = log.embedded_source
+            lines = lines[: first - 1] + lines[last:]
+        found.update(fingerprint(line) for line in lines)
+    return tuple(sorted(found))
+
+
+def fingerprint(line: str) -> str:
+    """The beginning by which a logged line is known again."""
+    return line.strip()[:FINGERPRINT]
 
 
 def _world_size(claims: Claims) -> Setting:
@@ -75,7 +100,7 @@ def _agreed(found: Iterable[tuple[str, Setting]]) -> dict[str, Setting]:
 
 
 def _commands(file: SourceFile) -> Iterator[tuple[str, Setting]]:
-    """Assignments in those fenced blocks that start the script."""
+    """Rows of a table of variables, and assignments in fenced blocks that start the script."""
     inside, block = False, list[tuple[int, str]]()
     for number, line in enumerate(_text(file).splitlines(), 1):
         if _FENCE.match(line):
@@ -84,6 +109,8 @@ def _commands(file: SourceFile) -> Iterator[tuple[str, Setting]]:
             inside, block = not inside, []
         elif inside:
             block.append((number, line))
+        elif row := _TABLE.match(line):
+            yield row[1], Setting(row[2], Evidence(file.path, number, line.strip()[:200]))
 
 
 def _assignments(file: SourceFile) -> Iterator[tuple[str, Setting]]:

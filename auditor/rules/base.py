@@ -37,7 +37,7 @@ class Context:
     @cached_property
     def trace(self) -> Trace:
         """The script's data flow under that environment; interpreted once, when first asked for."""
-        return interpret(self.program, self.configuration.environment)
+        return interpret(self.program, self.configuration)
 
     def evidence(self, place: Place) -> Evidence:
         """A line of the program, to be quoted."""

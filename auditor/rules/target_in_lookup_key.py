@@ -27,8 +27,8 @@ class TargetInLookupKey(Rule):
     precedents = ("#779", "#770", "#763", "#982")
     legal = (
         "Keys that hold the token when the table is updated; hashes of input tokens that select "
-        "an embedding; a row of counts found by context alone, divided by the row's total, of which "
-        "the token then picks a column; reading all candidates and dividing by their sum."
+        "an embedding; a row of counts found by context alone, divided by the row's total, of "
+        "which the token then picks a column; reading all candidates and dividing by their sum."
     )
     known_misses = (
         "tables that live in C, CUDA or Triton code",

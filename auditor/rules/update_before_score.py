@@ -15,9 +15,9 @@ class UpdateBeforeScore(Rule):
     axis = Axis.VALIDITY
     what = (
         "A gradient step whose loss was computed from validation tokens changes weights that later "
-        "produce the reported loss of the same tokens: adaptation before quantisation or before the "
-        "scored pass, several passes of which a later one is scored, or a step on a chunk ahead "
-        "of its score."
+        "produce the reported loss of the same tokens: adaptation before quantisation or before "
+        "the scored pass, several passes of which a later one is scored, or a step on a chunk "
+        "ahead of its score."
     )
     why = (
         "A token must be scored by a model that has not seen it. Otherwise the loss measures how "

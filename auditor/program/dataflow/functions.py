@@ -2,9 +2,9 @@
 
 import ast
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
+from auditor.program.configuration import Configuration
 from auditor.program.dataflow.calls import Calls
 from auditor.program.dataflow.expressions import parameters_of
 from auditor.program.dataflow.machine import BudgetError
@@ -35,8 +35,9 @@ class Functions(Calls):
     def block(self, statements: list[ast.stmt]) -> bool:
         """Runs statements; true where control leaves the block before its end."""
 
-    def __init__(self, program: Program, environment: Mapping[str, str]) -> None:
-        super().__init__(environment, STEP_BUDGET)
+    def __init__(self, program: Program, configuration: Configuration) -> None:
+        super().__init__(configuration.environment, STEP_BUDGET)
+        self.printed = configuration.printed
         self.program = program
         self.scopes: tuple[Scope, ...] = ()
         self.loaded: dict[str, Scope] = {}

@@ -5,9 +5,11 @@ from the loops that an event lies in and from the identity of the objects it tou
 """
 
 import ast
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from auditor.program.configuration import Configuration, fingerprint
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.expressions import length_of
 from auditor.program.dataflow.functions import ClassScope, Functions
@@ -31,18 +33,19 @@ from auditor.program.dataflow.values import (
 )
 from auditor.program.index import Module, Program
 
+TELLING = 12  # characters by which a logged line is told from others
 # What a block of statements ends with.
 FALLS, LEAVES = False, True
 
 
-def interpret(program: Program, environment: Mapping[str, str]) -> Trace:
-    """Interprets the main script under the given environment variables.
+def interpret(program: Program, configuration: Configuration) -> Trace:
+    """Interprets the main script under the given run configuration.
 
     Never raises: what stopped the interpretation is the trace's `problem`.
     """
     if program.tree is None:
         return Trace(problem=program.problem)
-    run = Interpreter(program, environment)
+    run = Interpreter(program, configuration)
     try:
         run.module(program.main)
     except BudgetError:
@@ -271,6 +274,8 @@ class Interpreter(Functions):
     def _if(self, node: ast.If) -> bool:
         test = self.eval(node.test)
         truth = self.truth(test)
+        if truth is False and _shown(node, self.printed):
+            truth = None  # the log holds a line that only this branch prints
         if truth is not None:
             branch = node.body if truth else node.orelse
             if branch and isinstance(branch[-1], ast.Raise):
@@ -368,6 +373,33 @@ def _merge(scope: Scope, other: Mapping[str, Value]) -> None:
         mine = scope.get(name)
         if mine is not value:
             scope[name] = value if mine is None else join([mine, value])
+
+
+def _shown(node: ast.If, printed: tuple[str, ...]) -> bool:
+    """Whether the logs hold a line that a branch prints."""
+    for start in _prints(node) if printed else ():
+        at = bisect_left(printed, start)
+        if at < len(printed) and printed[at].startswith(start):
+            return True
+    return False
+
+
+def _prints(node: ast.If) -> tuple[str, ...]:
+    """How the lines begin that the branch passes to a call, as far as they are constant."""
+    found: tuple[str, ...] | None = getattr(node, "_prints", None)
+    if found is None:
+        starts = set()
+        for statement in node.body:
+            for inner in ast.walk(statement):
+                if isinstance(inner, ast.Call) and inner.args:
+                    text = inner.args[0]
+                    if isinstance(text, ast.JoinedStr) and text.values:
+                        text = text.values[0]
+                    if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                        starts.add(fingerprint(text.value))
+        found = tuple(s for s in starts if len(s) >= TELLING)
+        node._prints = found  # type: ignore[attr-defined]
+    return found
 
 
 def _first_iteration(node: ast.expr, test: Value) -> frozenset[Loop]:
