@@ -5,6 +5,7 @@ Stopping a run with Ctrl-C exits with 130; the same command then continues it.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = build_parser().parse_args(arguments)
+    # Threads that spin while they wait slow a shared machine down many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Not at the top: torch takes seconds to import, and --help should answer at once.
     from hedge_record import commands
 

@@ -27,6 +27,7 @@ from hedge_record.record_folder import (
     Submitter,
     config_of,
     read_submission,
+    seeds_to_join,
     write_record_folder,
 )
 from hedge_record.stages import FreshStages
@@ -43,11 +44,16 @@ def run_command(options: Namespace) -> int:
     date = datetime.date.today().isoformat()
     folder: Path = options.out or Path("submissions") / f"{date}_{config.name}"
     with connected_ranks() as (ranks, device):
-        make_folder(folder)
         with console_reporter(CONSOLE) as bars:
             reporter = bars if ranks.is_first else SilentReporter()
             data = _shared_data(options, config, ranks, device, reporter)
-            script = build_bundle(config, *bundle_data_paths(data))
+            # What would fail at the end had better fail before training.
+            data.check_validation_size(config.evaluation.sequence_length)
+            seeds_to_join(make_folder(folder), config, data)
+            # The same script for every seed: the log's size of the code is that of the file.
+            script = build_bundle(
+                replace(config, seed=PRESETS[options.preset]().seed), *bundle_data_paths(data)
+            )
             name = f"{config.name}_seed{config.seed}_{_run_digest(script, data)}"
             work = WorkFolder(options.work_root / name, reuse=ranks.world_size == 1)
             result = run_record(

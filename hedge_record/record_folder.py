@@ -63,7 +63,7 @@ def write_record_folder(
         RecordError: the folder holds another record, or cannot be written.
     """
     make_folder(folder)
-    earlier = _seeds_to_join(folder, config, data)
+    earlier = seeds_to_join(folder, config, data)
     seeds = {**earlier, str(config.seed): seed_entry(result)}
     write_atomically(folder / log_name(config.seed), "\n".join(log_lines) + "\n")
     first = not set(earlier) - {str(config.seed)}
@@ -78,6 +78,23 @@ def write_record_folder(
     write_atomically(folder / "README.md", readme_text(submission))
     write_atomically(folder / SUBMISSION_NAME, json.dumps(submission, indent=2) + "\n")
     return submission
+
+
+def seeds_to_join(folder: Path, config: RecordConfig, data: DataFolder) -> dict[str, Any]:
+    """The results per seed that a folder holds already, of this configuration and data.
+
+    Raises:
+        RecordError: it holds another record.
+    """
+    if not (folder / SUBMISSION_NAME).exists():
+        return {}
+    submission = read_submission(folder)
+    same = replace(config_of(submission), seed=config.seed) == config
+    if not same or submission["data"]["files"] != data_identity(data.path)["files"]:
+        raise RecordError(
+            f"{folder}: holds another record (configuration or data differ); choose --out"
+        )
+    return dict(submission["seed_results"])
 
 
 def log_name(seed: int) -> str:
@@ -133,7 +150,7 @@ def submission_content(
             "tokenizer": data.tokenizer.name,
             **data_identity(data.path),
         },
-        "config": config.to_json(),
+        "config": replace(config, seed=int(next(iter(seeds)))).to_json(),
     }
 
 
@@ -181,16 +198,3 @@ def _restore(kind: type, content: dict[str, Any]) -> Any:
             value = tuple(value)
         members[field.name] = value
     return kind(**members)
-
-
-def _seeds_to_join(folder: Path, config: RecordConfig, data: DataFolder) -> dict[str, Any]:
-    """The seeds that are in the folder already, if they are of this configuration and data."""
-    if not (folder / SUBMISSION_NAME).exists():
-        return {}
-    submission = read_submission(folder)
-    same = replace(config_of(submission), seed=config.seed) == config
-    if not same or submission["data"]["files"] != data_identity(data.path)["files"]:
-        raise RecordError(
-            f"{folder}: holds another record (configuration or data differ); choose --out"
-        )
-    return dict(submission["seed_results"])

@@ -11,7 +11,12 @@ from pathlib import Path
 from torch import Tensor
 
 from hedge_record.data.byte_table import ByteTable
-from hedge_record.data.shards import TokenStream, find_shards, load_validation_tokens
+from hedge_record.data.shards import (
+    TokenStream,
+    count_tokens,
+    find_shards,
+    load_validation_tokens,
+)
 from hedge_record.errors import RecordError
 
 MINIMUM_VALIDATION_TOKENS = 1024
@@ -32,20 +37,28 @@ class DataFolder:
         """
         return TokenStream(find_shards(self.path, "train"), vocab_size)
 
+    def check_validation_size(self, sequence_length: int) -> None:
+        """Looks at the headers of the validation shards, not at a token.
+
+        Raises:
+            RecordError: no shard, or too few tokens to score one full window.
+        """
+        count = count_tokens(find_shards(self.path, "val"))
+        needed = max(sequence_length + 1, MINIMUM_VALIDATION_TOKENS)
+        if count < needed:
+            raise RecordError(
+                f"{self.path}: {count:,} validation tokens are too few for a score; "
+                f"give text for at least {needed:,}"
+            )
+
     def validation_tokens(self, vocab_size: int, sequence_length: int) -> Tensor:
         """All validation tokens in order, int64 [N].
 
         Raises:
             RecordError: no shard, a damaged one, or too few tokens to score one full window.
         """
-        tokens = load_validation_tokens(find_shards(self.path, "val"), vocab_size)
-        needed = max(sequence_length + 1, MINIMUM_VALIDATION_TOKENS)
-        if tokens.numel() < needed:
-            raise RecordError(
-                f"{self.path}: {tokens.numel():,} validation tokens are too few for a score; "
-                f"give text for at least {needed:,}"
-            )
-        return tokens
+        self.check_validation_size(sequence_length)
+        return load_validation_tokens(find_shards(self.path, "val"), vocab_size)
 
     def byte_table(self, vocab_size: int) -> ByteTable:
         """The tokenizer's byte table.

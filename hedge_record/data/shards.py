@@ -49,6 +49,22 @@ def shard_tokens_declared(path: Path, header: bytes) -> int:
     return int(fields[2])
 
 
+def count_tokens(paths: Sequence[Path]) -> int:
+    """The tokens that the headers of shards declare; no token is read.
+
+    Raises:
+        RecordError: a file cannot be read or is no shard.
+    """
+    total = 0
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                total += shard_tokens_declared(path, file.read(SHARD_HEADER_BYTES))
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
+    return total
+
+
 def read_shard(path: Path) -> np.ndarray:
     """The tokens of one shard, uint16.
 
