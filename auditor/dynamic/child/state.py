@@ -5,6 +5,7 @@ import hashlib
 import struct
 import sys
 import types
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ import torch
 
 def copied(value: Any) -> Any:
     """A deep copy that shares modules, which many objects hold and none can copy."""
-    return copy.deepcopy(value, {id(m): m for m in list(sys.modules.values())})
+    return copy.deepcopy(value, dict(_modules()))
+
+
+@cache
+def _modules() -> dict[int, Any]:
+    """As `deepcopy` wants to know what is copied already; nothing is imported between copies."""
+    return {id(m): m for m in list(sys.modules.values())}
 
 
 def digest(value: Any) -> str:
