@@ -84,12 +84,12 @@ def read_witness(path: Path) -> Witness:
         if held["schema"] != SCHEMA or held["probe"] != "mass":
             raise AuditError(f"{path}: not a witness of schema {SCHEMA} that this version replays")
         witness = Witness(held["script"], held["files"], held["task"], held["answer"])
-        hashes = held["sha256"]
+        whole = _hashes(witness.files) == held["sha256"]
     except OSError as error:
         raise AuditError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditError(f"{path}: not a witness ({error!r})") from None
-    if _hashes(witness.files) != hashes:
+    if not whole:
         raise AuditError(f"{path}: the script inside does not have the hash it is filed under")
     return witness
 
@@ -106,23 +106,23 @@ def replay(path: Path, script: bytes | None = None) -> Replay:
 
     witness = read_witness(path)
     files = unpack_files(witness.files)
-    lines = []
+    problems = []
     if script is not None and script != files.get("script.py"):
-        lines.append("the script differs from the one in the witness")
+        problems.append("the script differs from the one in the witness")
     answer = run_task(files, witness.task)
-    differing = [k for k in sorted(witness.answer.keys() | answer.keys()) if k not in _RUNTIME]
-    differing = [k for k in differing if witness.answer.get(k) != answer.get(k)]
+    differing = {k for k in witness.answer.keys() | answer.keys() if k not in _RUNTIME}
+    differing = {k for k in differing if witness.answer.get(k) != answer.get(k)}
     if differing:
-        lines.append(f"not reproduced: {', '.join(differing)} differ")
-        lines += [
+        problems.append(f"not reproduced: {', '.join(sorted(differing))} differ")
+        problems += [
             f"{name} is {answer.get(name)} here and was {witness.answer.get(name)}"
             for name in _RUNTIME
             if witness.answer.get(name) != answer.get(name)
         ]
-    else:
-        count = sum(len(p["nll"]) for p in answer["positions"])
-        lines.append(f"reproduced bit for bit: {count:,} losses")
-    return Replay(witness.path, not lines[:-1] and not differing, tuple(lines))
+    if problems:
+        return Replay(witness.path, False, tuple(problems))
+    count = sum(len(p["nll"]) for p in answer["positions"])
+    return Replay(witness.path, True, (f"reproduced bit for bit: {count:,} losses",))
 
 
 def _hashes(packed: Mapping[str, str]) -> dict[str, str]:
