@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.submission.model import SourceFile
-from auditor.submission.walk import Walker
+from auditor.submission.walk import Walker, free_names
 from auditor.submission.workspace import Layer, Workspace, decode_source
 
 # A script without any of these runs no source but its own and that of the modules it imports.
@@ -80,7 +80,8 @@ def _expand(workspace: Workspace, text: str, names: dict[str, Any], depth: int) 
     )
     walker.run(tree.body)
     walker.note_unseen(tree)
-    if walker.found and walker.is_wrapper(tree):
+    borrowed = {name for payload in walker.found for name in free_names(payload.source)}
+    if walker.is_wrapper and not borrowed & walker.assigned:
         return "\n".join([*walker.environment, *(payload.source for payload in walker.found)])
     # A shipped module that is loaded by its path stays a file of its own beside the script.
     own = [payload.source for payload in walker.found if not payload.shipped]

@@ -168,6 +168,40 @@ def test_code_of_its_own_beside_the_payload_is_kept() -> None:
     assert PAYLOAD in found.source
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        "SCALE = 2\n",
+        "def scale(x):\n    return x\nscale(1)\n",
+        "if True:\n    class Scale:\n        pass\n",
+        "from torch.nn.functional import *\n",
+    ],
+    ids=["a constant", "a function", "a hidden class", "a star import"],
+)
+def test_what_the_payload_may_take_from_its_wrapper_is_kept(own: str) -> None:
+    payload = "print(SCALE, scale(3))\n"
+    found = opened(own + packed_with("zlib", zlib.compress(payload.encode())))
+    assert found.source.startswith(own)
+    assert found.source.endswith(payload)
+
+
+def test_a_kernel_that_is_compiled_is_no_python_source() -> None:
+    source = (
+        "import base64, subprocess\nopen('fast.c', 'wb').write(base64.b85decode("
+        f"{b85(b'int main() {{}}')!r}))\nsubprocess.run(['gcc', 'fast.c'], check=True)\n"
+    )
+    assert opened(source).source == source
+
+
+def test_an_environment_that_is_not_known_yet_is_kept_as_written() -> None:
+    lines = [
+        "os.environ['LAYERS'] = os.environ.get('L', '9')",
+        "os.environ |= {'EPOCHS': str(len(os.listdir()))}",
+    ]
+    found = opened("\n".join(["import os", *lines, WRAPPERS["xz"]]))
+    assert found.source == "\n".join(["import os", *lines, PAYLOAD])
+
+
 def test_a_script_that_is_not_packed_stays_as_it_is() -> None:
     found = opened(PAYLOAD)
     assert found == Unpacked(PAYLOAD)
