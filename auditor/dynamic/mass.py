@@ -21,7 +21,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,10 @@ def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassR
     if program.tree is None:
         return MassResult(problem=f"the script cannot be read: {program.problem}")
     program = _readable(program)
-    bindings = find_scorers(program)
+    try:
+        bindings = find_scorers(program)
+    except RecursionError:
+        return MassResult(problem="the script is nested too deeply to be followed")
     if not bindings:
         return MassResult(problem="no class keeps counts and turns logits and targets into losses")
     sandbox.require()
@@ -95,15 +98,16 @@ def run_task(files: Mapping[str, bytes], task: Mapping[str, Any]) -> dict[str, A
 
 
 def read_positions(answer: Mapping[str, Any], vocabulary: int) -> tuple[Position, ...]:
-    """The positions of an answer. Raises `AuditError` for anything but one NLL per target."""
+    """The positions of an answer. Raises `AuditError` for anything but one loss per target."""
     try:
+        loss = _loss_scale([float(value) for value in answer["cold"]])
         positions = tuple(
             Position(
                 int(p["row"]),
                 int(p["column"]),
                 int(p["target"]),
                 float(p["neural_nll"]),
-                tuple(map(float, p["nll"])),
+                tuple(loss(float(value)) for value in p["nll"]),
             )
             for p in answer["positions"]
         )
@@ -114,6 +118,19 @@ def read_positions(answer: Mapping[str, Any], vocabulary: int) -> tuple[Position
     if any(math.isnan(loss) for p in positions for loss in p.nll):
         raise AuditError("some losses are not numbers")
     return positions
+
+
+def _loss_scale(cold: Sequence[float]) -> Callable[[float], float]:
+    """How to read a scorer's values as losses: some return log-probabilities or probabilities.
+
+    Judged by its values for every target before it has counted anything, when no fault of its
+    tables can show: a loss is above 1 for most of so many targets.
+    """
+    if all(value <= 0 for value in cold):
+        return lambda value: -value
+    if all(0 <= value <= 1 for value in cold):
+        return lambda value: -math.log(value) if value > 0 else math.inf
+    return lambda value: value
 
 
 def _probe_scorer(

@@ -10,53 +10,12 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
+
+from auditor.program.scorer_values import NOTHING, Use, Value, union
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class Use(Enum):
-    """What a labelled value was seen doing."""
-
-    DISTRIBUTION = auto()  # goes into softmax, log_softmax, logsumexp or cross_entropy
-    PICK = auto()  # picks one entry of such a distribution
-    INDEX = auto()  # is (part of) the index of any table
-    INDEXED = auto()  # is itself looked up in by index
-    COUNT = auto()  # is (part of) the index at which the object's own state is changed
-    BOOLEAN = auto()  # is used as a mask
-    LENGTH = auto()  # bounds a slice, is compared, iterated or measured
-    DIMENSION = auto()  # sizes a tensor or array
-    NORMALISER = auto()  # stands in a logarithm or is scaled by a constant, as in c + 0.1 * V
-    MODULUS = auto()  # bounds a hash, by % or &
-    DEVICE = auto()  # says where a tensor lives
-
-
-@dataclass(frozen=True)
-class Value:
-    """`direct`: labels that this value is a view or arithmetic of. `normalised`: labels that it is
-    a normalised function of. `state`: it lies within the object's own state. `kinds`: the classes
-    of the script that it may be an instance of."""
-
-    direct: frozenset[str] = frozenset()
-    normalised: frozenset[str] = frozenset()
-    state: bool = False
-    kinds: frozenset[str] = frozenset()
-
-    def __or__(self, other: "Value") -> "Value":
-        return Value(
-            self.direct | other.direct,
-            self.normalised | other.normalised,
-            self.state or other.state,
-            self.kinds | other.kinds,
-        )
-
-    @property
-    def known(self) -> bool:
-        """Whether anything is known of it."""
-        return bool(self.direct or self.normalised or self.state or self.kinds)
-
-
-NOTHING = Value()
 _NORMALISE = {"softmax", "log_softmax", "logsumexp", "cross_entropy"}
 _PICK = {"gather": 1, "take_along_dim": 0, "take_along_axis": 0, "index_select": 1, "nll_loss": 0}
 _ALLOCATE = {"zeros", "ones", "full", "empty", "rand", "randn", "eye", "new_zeros"}
@@ -134,7 +93,7 @@ class Flow:
         if constructor is not None:
             self.enter(constructor, bind(constructor, [made, *arguments], keywords))
             return made
-        return made | Value(_union([*arguments, *keywords.values()]).direct)
+        return made | Value(union([*arguments, *keywords.values()]).direct)
 
     def note(self, labels: Iterable[str], use: Use) -> None:
         """Notes a use of each label."""
@@ -231,11 +190,11 @@ class _Walk:
             value = self.value(node.value)
             self.assign(node.target, value, node.value)
             return value
-        return _union(self.value(c) for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr))
+        return union(self.value(c) for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr))
 
     def attribute(self, owner: Value, name: str) -> Value:
         if owner.kinds:
-            held = _union(self.flow.attributes.get((k, name), NOTHING) for k in owner.kinds)
+            held = union(self.flow.attributes.get((k, name), NOTHING) for k in owner.kinds)
             return held | Value(owner.direct, state=owner.state)
         return owner if name in ("T", "mT", "data") else Value(normalised=owner.normalised)
 
@@ -249,7 +208,7 @@ class _Walk:
             for condition in part.ifs:
                 self.value(condition)
         heads = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        return _union(self.value(head) for head in heads)
+        return union(self.value(head) for head in heads)
 
     def arithmetic(self, node: ast.BinOp) -> Value:
         left, right = self.value(node.left), self.value(node.right)
@@ -313,14 +272,14 @@ class _Walk:
         receiver = self.value(node.func.value)
         methods = [self.flow.classes[k].get(node.func.attr) for k in sorted(receiver.kinds)]
         if any(methods):
-            return _union(
+            return union(
                 self.flow.call(m, [receiver, *arguments][is_static(m) :], keywords)
                 for m in methods
                 if m is not None
             )
         result = self.operation(node.func.attr, receiver, arguments, keywords)
         if node.func.attr.endswith("_"):  # changes its receiver in place
-            self.assign_in_place(node.func.value, _union(arguments))
+            self.assign_in_place(node.func.value, union(arguments))
         return result
 
     def assign_in_place(self, receiver: ast.expr, value: Value) -> None:
@@ -353,28 +312,28 @@ class _Walk:
             return Value(normalised=subject.normalised | subject.direct)
         if name in _SCATTER or name in ("at", "bincount"):
             places = rest if name != "bincount" else [subject]
-            note(_union(places).direct, Use.COUNT)
+            note(union(places).direct, Use.COUNT)
             return subject
         if name in _ALLOCATE:
             sizes = [*arguments, *(v for k, v in keywords.items() if k in ("size", "shape"))]
-            note(_union(sizes).direct, Use.DIMENSION)
+            note(union(sizes).direct, Use.DIMENSION)
             return NOTHING
         self.plain_uses(name, subject, rest)
         if name in _VIEW:
-            return subject if bound else _union(arguments)
+            return subject if bound else union(arguments)
         if name in ("enumerate", "zip", "reversed", *_CONVERT):
-            return Value(_union(arguments).direct, _union(arguments).normalised)
-        return Value(normalised=_union(operands).normalised)
+            return Value(union(arguments).direct, union(arguments).normalised)
+        return Value(normalised=union(operands).normalised)
 
     def plain_uses(self, name: str, subject: Value, rest: Sequence[Value]) -> None:
         """Uses that say nothing of the result."""
         note, first = self.flow.note, _first(rest).direct
         if name in ("append", "extend", "add", "copy_") and subject.state:
-            note(_union(rest).direct, Use.COUNT)
+            note(union(rest).direct, Use.COUNT)
         elif name in ("log", "log2"):
             note(subject.direct, Use.NORMALISER)
         elif name in ("len", "range", "max", "min", "numel"):
-            note(subject.direct | _union(rest).direct, Use.LENGTH)
+            note(subject.direct | union(rest).direct, Use.LENGTH)
         elif name in ("bool", "where"):
             note(subject.direct, Use.BOOLEAN)
         elif name in ("masked_fill", "masked_select"):
@@ -406,13 +365,6 @@ def _literal(node: ast.Constant) -> Value:
     if not text.isdecimal() or len(text) > 12 or int(text) < _LEAST_BUCKETS:
         return NOTHING
     return Value(frozenset({f"{node.lineno}:{node.col_offset}:{int(text)}"}))
-
-
-def _union(values: Iterable[Value]) -> Value:
-    result = NOTHING
-    for value in values:
-        result |= value
-    return result
 
 
 def _at(values: Sequence[Value], index: int) -> Value:

@@ -21,7 +21,8 @@ from auditor.program.scorer_calls import (
     first_call,
     result_names,
 )
-from auditor.program.scorer_flow import Flow, FunctionNode, Use, Value, is_static
+from auditor.program.scorer_flow import Flow, FunctionNode, is_static
+from auditor.program.scorer_values import Use, Value
 
 
 def find_scorers(program: Program) -> tuple[ScorerBinding, ...]:

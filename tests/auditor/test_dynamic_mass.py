@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
+from math import log
 
 import pytest
 
@@ -224,14 +225,35 @@ def test_a_position_below_one_gives_bits_away_and_takes_none() -> None:
     assert not short.exceeds
 
 
+def answer(*values: float | str, cold: tuple[float, ...] = (2.0, 3.0)) -> dict[str, object]:
+    """What the child might say of one position."""
+    row = {"row": 0, "column": 0, "target": 0, "neural_nll": 1.0, "nll": values}
+    return {"cold": cold, "positions": [row]}
+
+
 def test_answers_are_checked() -> None:
-    row = {"row": 0, "column": 0, "target": 0, "neural_nll": 1.0}
     with pytest.raises(AuditError, match="one loss per target"):
-        mass.read_positions({"positions": [{**row, "nll": [1.0]}]}, 2)
+        mass.read_positions(answer(1.0), 2)
     with pytest.raises(AuditError, match="not numbers"):
-        mass.read_positions({"positions": [{**row, "nll": [1.0, float("nan")]}]}, 2)
+        mass.read_positions(answer(1.0, float("nan")), 2)
     with pytest.raises(AuditError, match="not a measurement"):
-        mass.read_positions({"positions": [{**row, "nll": ["x"]}]}, 1)
+        mass.read_positions(answer("x"), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "cold"),
+    [
+        ((log(4), log(4 / 3)), (0.2, 1.9)),
+        ((-log(4), -log(4 / 3)), (-0.2, -1.9)),
+        ((0.25, 0.75), (0.8, 0.15)),
+    ],
+    ids=["losses", "log-probabilities", "probabilities"],
+)
+def test_scorers_may_return_losses_or_probabilities(
+    values: tuple[float, ...], cold: tuple[float, ...]
+) -> None:
+    (position,) = mass.read_positions(answer(*values, cold=cold), 2)
+    assert position.mass == pytest.approx(1)
 
 
 def test_the_load_of_a_hashed_table_is_kept() -> None:
