@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hedge_record.evaluation.bits_per_byte import Score
 
@@ -49,6 +50,7 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e9ed", linewidth=0.8)

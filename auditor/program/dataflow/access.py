@@ -97,7 +97,8 @@ class Access(Heap):
             if (value := self._member(base, thing, name, node)) is not None
         ]
         if found:
-            return join(found)
+            # Another object in each iteration has other members in each.
+            return join(found).with_deps(m for m in base.deps if type(m) is Loop)
         if name in SHAPE:
             return self.sizes(base)
         if name == "grad":

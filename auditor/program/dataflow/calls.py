@@ -8,7 +8,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.arrays import ARRAY_HANDLERS, Arguments, Handler, keyed
 from auditor.program.dataflow.containers import CONTAINER_HANDLERS, Containers
-from auditor.program.dataflow.expressions import parameters_of
+from auditor.program.dataflow.expressions import operator_method, parameters_of
 from auditor.program.dataflow.heap import element, instances, own
 from auditor.program.dataflow.marks import MODEL, Source, Train
 from auditor.program.dataflow.values import (
@@ -209,6 +209,12 @@ class Calls(Containers):
         handler = _HANDLERS.get(call.name)
         if handler is not None:
             return handler(self, call)
+        if call.name == "sum":
+            items = element(base)
+            method = operator_method(items, ast.Add)
+            if method is not None:  # of the script's own objects
+                total = self.invoke(method, [items, items], {}, call.node)
+                return join([total, *call.values[1:]])
         if base.const is not UNSET and isinstance(base.const, str) and call.name in _STRING:
             return self._string(call)
         values = call.all()

@@ -94,7 +94,7 @@ class Expressions(Access):
         left, right = self.eval(node.left), self.eval(node.right)
         kind = type(node.op)
         for operand, other in ((left, right), (right, left)):
-            method = _dunder(operand, kind)
+            method = operator_method(operand, kind)
             if method is not None:
                 return self.invoke(method, [operand, other], {}, node)
         if kind in (ast.Div, ast.Mult):
@@ -273,7 +273,8 @@ def _is_list(value: Value) -> bool:
     )
 
 
-def _dunder(value: Value, kind: type[ast.operator]) -> Value | None:
+def operator_method(value: Value, kind: type[ast.operator]) -> Value | None:
+    """The script's own method behind an operator on one of its instances, if it has one."""
     name = {ast.Add: "__add__", ast.Sub: "__sub__", ast.Div: "__truediv__"}.get(kind)
     if name is None:
         return None
