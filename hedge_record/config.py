@@ -174,28 +174,30 @@ def embedded() -> RecordConfig:
             xsa_layers=6,
             rope_training_length=256,
         ),
+        # Measured: small batches of short sequences learn most in the time.
         training=TrainingConfig(
-            iterations=240,
+            iterations=700,
             seconds=None,
             reserved_seconds=0.0,
-            batch_tokens=8192,
-            sequence_length=256,
+            batch_tokens=2048,
+            sequence_length=128,
             micro_batches=1,
             warmup_steps=2,
-            warmdown_steps=120,
+            warmdown_steps=350,
             precision="float32",
             muon_momentum_start=0.85,
             muon_momentum=0.95,
-            muon_momentum_warmup_steps=100,
+            muon_momentum_warmup_steps=150,
+            qat_lr_threshold=0.25,
             ema_decay=0.97,
-            log_every=20,
+            log_every=50,
         ),
         export=ExportConfig(
             calibration_sequences=64, small_tensor_elements=16_384, scale_floor=0.0
         ),
         evaluation=EvaluationConfig(
             sequence_length=256,
-            stride=64,
+            stride=128,
             ttt_chunk_tokens=8192,
             # A small and little trained model gains by adapting as a whole, and on nats as they
             # are: weighted by bytes, adaptation cost more than it gained. Faster rates help the
