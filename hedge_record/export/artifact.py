@@ -5,7 +5,7 @@ A tensor of the model is stored as itself (float16, float32) or, quantised, as `
 another width up to `.int8`; codes, int8) and `<name>.scales` (float16, one per row).
 
 Codes are not packed, and the format is no own one, because neither is smaller. Measured on the
-1,689,600 int5 codes of a trained `embedded` model: 944,090 bytes as int8 under zstd, 1,056,004
+1,689,600 int5 codes of one `embedded` model: 944,090 bytes as int8 under zstd, 1,056,004
 packed to five bits (zstd finds nothing left to gain there), 972,234 under LZMA; their order-0
 entropy, which no entropy coder without a model of the weights goes below, is 937,900, 0.7% less.
 

@@ -10,8 +10,8 @@ Cholesky factor of the whole inverse holds just what step j needs of it.
 rounded first, while most others can still make good for them.
 
 `as-submitted` is PR 700's: it takes the rows of the inverse itself, as if no column had been
-rounded yet, and walks in ascending order. Measured on a trained `embedded` model, summed over its
-layers: error 7.74 for plain rounding, 4.04 as submitted, 1.00 for `cholesky`.
+rounded yet, and walks in ascending order. Measured on one `embedded` model (250 steps of
+plain AdamW), summed over its quantised layers: error 7.74 for plain rounding, 4.04 as submitted, 1.00 for `cholesky`.
 """
 
 from typing import NamedTuple

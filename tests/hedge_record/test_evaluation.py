@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from golden_recipes import lcg, tiny_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -86,6 +86,7 @@ def test_scores_of_nothing_say_so() -> None:
         _ = Score(nats=1.0, tokens=1).bpb
 
 
+@settings(deadline=None)
 @given(
     positions=st.integers(1, 300),
     length=st.integers(1, 40),

@@ -26,7 +26,9 @@ EMBEDDING = "tok_emb.weight"
 @pytest.fixture(scope="module")
 def model() -> GPT:
     torch.manual_seed(0)
-    return GPT(replace(tiny().model, layers=2, value_embedding_layers=(1,), xsa_layers=2))
+    # The shapes below are this vocabulary's and width's.
+    config = replace(tiny().model, vocab_size=256, width=64, mlp_multiple=3.5, layers=2)
+    return GPT(replace(config, value_embedding_layers=(1,), xsa_layers=2))
 
 
 @pytest.fixture(scope="module")
