@@ -5,7 +5,7 @@ attributes are its page: `auditor rules ID` prints them, and the examples are it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -75,6 +75,20 @@ class Rule(ABC):
         """A finding of this rule; a failure carries the rule's precedents."""
         cited = self.precedents if status in (Status.FAIL, Status.PENDING) else ()
         return Finding(self.id, status, basis, confidence, reason, evidence, cited)
+
+    def doubtful(
+        self,
+        context: Context,
+        reason: str,
+        evidence: tuple[Evidence, ...],
+        doubts: Set[Place | None],
+    ) -> Finding:
+        """A failure; of low confidence where each way to it leads over a branch in doubt."""
+        if None in doubts:
+            return self.finding(Status.FAIL, reason, evidence)
+        branches = tuple(context.evidence(d) for d in doubts if d is not None)
+        reason += "; but no log holds any of the lines that this branch prints"
+        return self.finding(Status.FAIL, reason, evidence + branches, confidence=Confidence.LOW)
 
     def unread(self, context: Context) -> Finding | None:
         """The finding for a script whose data flow could not be followed, if that is so."""

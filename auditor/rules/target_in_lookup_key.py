@@ -92,9 +92,9 @@ print(total / math.log(2))
             )
             return
         shown = tuple(context.evidence(p) for p in dict.fromkeys(places))
-        yield self.finding(
-            Status.FAIL,
+        reason = (
             "the scored probability comes from a table read under a key that mixes in the token "
-            "being scored, so it need not sum to one over the vocabulary",
-            shown,
+            "being scored, so it need not sum to one over the vocabulary"
         )
+        doubts = {r.doubt for r in (*(q.numerator for q in quotients), *lookups)}
+        yield self.doubtful(context, reason, shown, doubts)

@@ -91,11 +91,8 @@ print(total / math.log(2))
         for train, (nll, reason) in found.items():
             if train.place not in said:
                 said.add(train.place)
-                yield self.finding(
-                    Status.FAIL,
-                    reason,
-                    (context.evidence(train.place), context.evidence(nll.place)),
-                )
+                shown = (context.evidence(train.place), context.evidence(nll.place))
+                yield self.doubtful(context, reason, shown, {train.doubt})
 
 
 def _on_validation(deps: frozenset[object]) -> bool:

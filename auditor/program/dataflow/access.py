@@ -98,7 +98,8 @@ class Access(Heap):
         ]
         if found:
             # Another object in each iteration has other members in each.
-            return join(found).with_deps(m for m in base.deps if type(m) is Loop)
+            loops = [m for m in base.deps if type(m) is Loop]
+            return join(found).with_deps(loops) if loops else join(found)
         if name in SHAPE:
             return self.sizes(base)
         if name == "grad":

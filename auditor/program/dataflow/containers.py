@@ -134,8 +134,10 @@ class Containers(Arrays):
         return call.named.get("default", NOTHING)
 
     def _take(self, call: Arguments) -> Value:
-        """The next element: another one in each iteration."""
-        return element(call.get(0)).with_deps(self.loops)
+        """The next element: another one in each turn of the loops that the iterable outlives."""
+        base = call.get(0)
+        outlived = min((len(c.created) for c in base.cells()), default=0)
+        return element(base).with_deps(self.loops[outlived:])
 
     def _size(self, call: Arguments) -> Value:
         base = call.get(0)

@@ -23,6 +23,7 @@ from auditor.program.dataflow.values import (
     join,
 )
 from auditor.program.index import Program
+from auditor.program.logged import Logged
 
 STEP_BUDGET = 600_000  # expressions; the field's largest scripts take about a third
 DEPTH_LIMIT = 60
@@ -37,7 +38,7 @@ class Functions(Calls):
 
     def __init__(self, program: Program, configuration: Configuration) -> None:
         super().__init__(configuration.environment, STEP_BUDGET)
-        self.printed = configuration.printed
+        self.logs = Logged(program, configuration.printed)
         self.program = program
         self.scopes: tuple[Scope, ...] = ()
         self.loaded: dict[str, Scope] = {}

@@ -74,7 +74,8 @@ def _element(value: Value) -> Value:
     if start is not None:
         place = Value()
         return aligned(value, affine_sum(start, place.affine()), frozenset())
-    return Value(value.all_deps(), linear=linear_of(value), mixed=value.mixed)
+    rows = tuple(value.cells())  # a row is a view: what is written to it is in the array
+    return Value(value.all_deps(), objects=rows, linear=linear_of(value), mixed=value.mixed)
 
 
 def aligned(base: Value, start: Affine, extra: Marks) -> Value:
@@ -203,6 +204,7 @@ class Heap(Machine):
             tuple(base.cells()),
             tokens,
             mixed & tokens,
+            self.doubt,
         )
 
     def store(self, node: ast.AST, base: Value, index: Index, value: Value) -> None:

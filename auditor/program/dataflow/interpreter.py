@@ -5,13 +5,12 @@ from the loops that an event lies in and from the identity of the objects it tou
 """
 
 import ast
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from auditor.program.configuration import Configuration, fingerprint
+from auditor.program.configuration import Configuration
 from auditor.program.dataflow import arithmetic
-from auditor.program.dataflow.expressions import length_of
+from auditor.program.dataflow.expressions import length_of, operator_method
 from auditor.program.dataflow.functions import ClassScope, Functions
 from auditor.program.dataflow.heap import Index, element, instances, own
 from auditor.program.dataflow.machine import BudgetError, Trace
@@ -33,7 +32,6 @@ from auditor.program.dataflow.values import (
 )
 from auditor.program.index import Module, Program
 
-TELLING = 12  # characters by which a logged line is told from others
 # What a block of statements ends with.
 FALLS, LEAVES = False, True
 
@@ -249,6 +247,10 @@ class Interpreter(Functions):
     def _augmented(self, node: ast.AugAssign) -> None:
         old = self.eval(node.target)
         change = self.eval(node.value)
+        method = operator_method(old, type(node.op))
+        if method is not None:
+            self.assign(node.target, self.invoke(method, [old, change], {}, node))
+            return
         new = arithmetic.binary(type(node.op), old, change, self.place(node))
         if isinstance(node.target, ast.Subscript):
             base, index = self.eval(node.target.value), self.index(node.target.slice)
@@ -274,13 +276,19 @@ class Interpreter(Functions):
     def _if(self, node: ast.If) -> bool:
         test = self.eval(node.test)
         truth = self.truth(test)
-        if truth is False and _shown(node, self.printed):
+        seen = self.logs.show(node) if truth is not None else None
+        if truth is False and seen is True:
             truth = None  # the log holds a line that only this branch prints
         if truth is not None:
             branch = node.body if truth else node.orelse
             if branch and isinstance(branch[-1], ast.Raise):
                 return FALLS  # the script did run: what refuses to run was not reached
-            return self.block(branch)
+            doubt = self.doubt
+            if truth and seen is False:
+                self.doubt = self.place(node)
+            leaves = self.block(branch)
+            self.doubt = doubt
+            return leaves
         scope = self.scopes[0]
         before = dict(scope)
         outer = self.first_only
@@ -373,33 +381,6 @@ def _merge(scope: Scope, other: Mapping[str, Value]) -> None:
         mine = scope.get(name)
         if mine is not value:
             scope[name] = value if mine is None else join([mine, value])
-
-
-def _shown(node: ast.If, printed: tuple[str, ...]) -> bool:
-    """Whether the logs hold a line that a branch prints."""
-    for start in _prints(node) if printed else ():
-        at = bisect_left(printed, start)
-        if at < len(printed) and printed[at].startswith(start):
-            return True
-    return False
-
-
-def _prints(node: ast.If) -> tuple[str, ...]:
-    """How the lines begin that the branch passes to a call, as far as they are constant."""
-    found: tuple[str, ...] | None = getattr(node, "_prints", None)
-    if found is None:
-        starts = set()
-        for statement in node.body:
-            for inner in ast.walk(statement):
-                if isinstance(inner, ast.Call) and inner.args:
-                    text = inner.args[0]
-                    if isinstance(text, ast.JoinedStr) and text.values:
-                        text = text.values[0]
-                    if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                        starts.add(fingerprint(text.value))
-        found = tuple(s for s in starts if len(s) >= TELLING)
-        node._prints = found  # type: ignore[attr-defined]
-    return found
 
 
 def _first_iteration(node: ast.expr, test: Value) -> frozenset[Loop]:

@@ -67,6 +67,7 @@ class Machine:
         self.path = ""
         self.loops: tuple[Loop, ...] = ()
         self.first_only: frozenset[Loop] = frozenset()
+        self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.order = 0
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
@@ -118,7 +119,7 @@ class Machine:
             return
         for root in roots:
             fresh = frozenset(root.created)
-            event = Train(self.place(node), self.tick(), self.loops, data, root, fresh)
+            event = Train(self.place(node), self.tick(), self.loops, data, root, fresh, self.doubt)
             self.trace.trains.append(event)
             root.trained |= {event}
 

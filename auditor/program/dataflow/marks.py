@@ -83,8 +83,8 @@ class Read:
     """A lookup in a table with a key that was computed from tokens.
 
     `mixed` are those key tokens that went through arithmetic that other tokens share (xor, modulo,
-    product, hash): the bucket no longer tells which token it is for. `plain` ones index an axis
-    of their own.
+    product, hash): the bucket no longer tells which token it is for. `doubt` is the branch that
+    led here although the logs hold none of the lines that it prints.
     """
 
     place: Place
@@ -93,6 +93,7 @@ class Read:
     tables: tuple[Any, ...]
     tokens: frozenset[Token]
     mixed: frozenset[Token]
+    doubt: Place | None
 
 
 @dataclass(eq=False, slots=True)
@@ -133,6 +134,7 @@ class Train:
     deps: frozenset[Any]
     module: Any
     fresh: frozenset[Loop]
+    doubt: Place | None
 
 
 @dataclass(frozen=True, slots=True)
