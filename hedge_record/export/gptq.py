@@ -11,7 +11,8 @@ rounded first, while most others can still make good for them.
 
 `as-submitted` is PR 700's: it takes the rows of the inverse itself, as if no column had been
 rounded yet, and walks in ascending order. Measured on one `embedded` model (250 steps of
-plain AdamW), summed over its quantised layers: error 7.74 for plain rounding, 4.04 as submitted, 1.00 for `cholesky`.
+plain AdamW), summed over its quantised layers: error 7.74 for plain rounding, 4.04 as submitted,
+1.00 for `cholesky`.
 """
 
 from typing import NamedTuple
