@@ -92,7 +92,7 @@ print(total / math.log(2))
             if train.place not in said:
                 said.add(train.place)
                 shown = (context.evidence(train.place), context.evidence(nll.place))
-                yield self.doubtful(context, reason, shown, {train.doubt})
+                yield self.doubtful(context, reason, shown, {train.doubt or nll.doubt})
 
 
 def _on_validation(deps: frozenset[object]) -> bool:

@@ -173,7 +173,7 @@ class Arrays(Expressions):
             held = instances(base)
             trained = frozenset(m for m in others[0].all_deps() if type(m) is Train)
             for instance in held:
-                instance.root().trained |= trained
+                self.weigh(instance.root(), instance.root().trained | trained)
         return base
 
     def _read(self, call: Arguments) -> Value:

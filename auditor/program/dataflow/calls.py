@@ -248,7 +248,7 @@ class Calls(Containers):
             return Value(base.deps | thing.root().trained | {MODEL})
         if name == "load_state_dict":
             deps = call.get(1, "state_dict").all_deps()
-            thing.root().trained = frozenset(m for m in deps if type(m) is Train)
+            self.weigh(thing.root(), frozenset(m for m in deps if type(m) is Train))
             return NOTHING
         if name == "zero_grad":
             self.stale = True

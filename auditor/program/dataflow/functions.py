@@ -39,6 +39,7 @@ class Functions(Calls):
     def __init__(self, program: Program, configuration: Configuration) -> None:
         super().__init__(configuration.environment, STEP_BUDGET)
         self.logs = Logged(program, configuration.printed)
+        self.doubted: set[Value] = set()  # tests of branches that the logs know nothing of
         self.program = program
         self.scopes: tuple[Scope, ...] = ()
         self.loaded: dict[str, Scope] = {}

@@ -276,29 +276,45 @@ class Interpreter(Functions):
     def _if(self, node: ast.If) -> bool:
         test = self.eval(node.test)
         truth = self.truth(test)
-        seen = self.logs.show(node) if truth is not None else None
+        seen = self.logs.show(node)
         if truth is False and seen is True:
             truth = None  # the log holds a line that only this branch prints
-        if truth is not None:
-            branch = node.body if truth else node.orelse
-            if branch and isinstance(branch[-1], ast.Raise):
-                return FALLS  # the script did run: what refuses to run was not reached
-            doubt = self.doubt
-            if truth and seen is False:
-                self.doubt = self.place(node)
-            leaves = self.block(branch)
-            self.doubt = doubt
-            return leaves
+        if seen is False and truth is not False:
+            self.doubted.add(test)
+        if truth is None:
+            return self._either(node, test)
+        branch = node.body if truth else node.orelse
+        if branch and isinstance(branch[-1], ast.Raise):
+            return FALLS  # the script did run: what refuses to run was not reached
+        return self._doubting(node, test) if truth else self.block(branch)
+
+    def _doubting(self, node: ast.If, test: Value) -> bool:
+        """Runs the branch of a true test, in doubt if the logs know nothing of what it prints."""
+        outer = self.doubt
+        if test in self.doubted:
+            self.doubt = self.place(node)
+        leaves = self.block(node.body)
+        self.doubt = outer
+        return leaves
+
+    def _either(self, node: ast.If, test: Value) -> bool:
+        """Runs both branches and joins what they leave behind."""
         scope = self.scopes[0]
         before = dict(scope)
         outer = self.first_only
         self.first_only = outer | _first_iteration(node.test, test)
-        left = self.block(node.body)
+        since = len(self.weighed)
+        left = self._doubting(node, test)
         self.first_only = outer
         after = dict(scope)
         scope.clear()
         scope.update(before)
+        trained = [(root, root.trained) for root, _ in self.weighed[since:]]
+        for root, previous in reversed(self.weighed[since:]):
+            root.trained = previous  # one branch does not train what the other scores
         right = self.block(node.orelse)
+        for root, carried in trained:
+            root.trained |= carried
         if left and right:
             return LEAVES
         if right:

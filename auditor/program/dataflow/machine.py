@@ -68,6 +68,7 @@ class Machine:
         self.loops: tuple[Loop, ...] = ()
         self.first_only: frozenset[Loop] = frozenset()
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
+        self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
         self.order = 0
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
@@ -91,7 +92,13 @@ class Machine:
         labels = label.tokens() if label.start is None else _exact(label)
         deps = model.all_deps() | label.all_deps()
         nll = Nll(
-            self.place(node), self.tick(), self.loops, self.first_only, deps, frozenset(labels)
+            self.place(node),
+            self.tick(),
+            self.loops,
+            self.first_only,
+            deps,
+            frozenset(labels),
+            self.doubt,
         )
         self.trace.nlls.append(nll)
         return nll
@@ -121,7 +128,12 @@ class Machine:
             fresh = frozenset(root.created)
             event = Train(self.place(node), self.tick(), self.loops, data, root, fresh, self.doubt)
             self.trace.trains.append(event)
-            root.trained |= {event}
+            self.weigh(root, root.trained | {event})
+
+    def weigh(self, root: Instance, trained: frozenset[Train]) -> None:
+        """`root` carries these changes of its weights from now on."""
+        self.weighed.append((root, root.trained))
+        root.trained = trained
 
     def write_disk(self, node: Any, value: Value) -> None:
         """Something goes to a file."""

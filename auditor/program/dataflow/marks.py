@@ -119,6 +119,7 @@ class Nll:
     first_only: frozenset[Loop]
     deps: frozenset[Any]
     labels: frozenset[Token]
+    doubt: Place | None
 
 
 @dataclass(eq=False, slots=True)

@@ -1,0 +1,58 @@
+"""What the logs hold decides whether a branch ran, and how sure a finding is."""
+
+import pytest
+
+from auditor.evidence.claims import read_claims
+from auditor.finding import Confidence, Finding, Status
+from auditor.program.index import build
+from auditor.rules import Context
+from auditor.rules.update_before_score import UpdateBeforeScore
+from auditor.submission.model import SourceFile, Submission
+from auditor.submission.unpack import unpack
+
+SCRIPT = """
+import math, os, numpy as np, torch
+import torch.nn.functional as F
+stream = torch.from_numpy(np.fromfile("fineweb_val_0.bin", dtype=np.uint16)).long()
+net = torch.nn.Linear(16, 1024)
+adapt = os.environ.get("ADAPT", "{default}") == "1"
+if adapt:
+    print(f"adaptation begins: lr={{0.1}}")
+if adapt:
+    opt = torch.optim.SGD(net.parameters(), lr=0.1)
+    F.cross_entropy(net(stream[:-1]), stream[1:]).backward()
+    opt.step()
+    print(f"adaptation took {{1}} seconds")
+loss = F.cross_entropy(net(stream[:-1]), stream[1:]).item()
+print(f"final val_loss:{{loss}} val_bpb:{{loss / math.log(2)}}")
+"""
+FINAL = "final val_loss:2.0 val_bpb:1.2\n"
+
+
+def check(default: str, log: str) -> Finding:
+    files = {
+        "train_gpt.py": SourceFile.of("train_gpt.py", SCRIPT.format(default=default).encode()),
+        "train.log": SourceFile.of("train.log", log.encode()),
+    }
+    submission = Submission(files["train_gpt.py"], files, is_folder=True)
+    program = build(submission, unpack(submission.main, files))
+    (found,) = UpdateBeforeScore().check(Context(submission, program, read_claims(submission)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("default", "log", "status", "confidence"),
+    [
+        ("0", FINAL, Status.PASS, Confidence.HIGH),
+        ("0", "adaptation took 12 seconds\n" + FINAL, Status.FAIL, Confidence.HIGH),
+        ("1", "adaptation begins: lr=0.1\n" + FINAL, Status.FAIL, Confidence.LOW),
+        ("1", "adaptation took 12 seconds\n" + FINAL, Status.FAIL, Confidence.LOW),
+        ("1", "adaptation begins: lr=1\nadaptation took 3\n" + FINAL, Status.FAIL, Confidence.HIGH),
+        ("1", FINAL, Status.FAIL, Confidence.LOW),
+    ],
+)
+def test_logs_prove_or_doubt_a_branch(
+    default: str, log: str, status: Status, confidence: Confidence
+) -> None:
+    found = check(default, log)
+    assert (found.status, found.confidence) == (status, confidence)
