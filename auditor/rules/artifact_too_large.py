@@ -29,20 +29,27 @@ class ArtifactTooLarge(Rule):
     what = (
         "The bytes of code and compressed model, counted in three ways: the shipped script with "
         "the model; the script as it would be if packed, with the model; the total that logs or "
-        "submission.json state. It fails where every known count is over the cap."
+        "submission.json state. It fails where every known count is over the cap, and where every "
+        "total that the submission itself states is over it."
     )
     why = "All submissions are compared at one size; a larger one buys its score with bytes."
     source = "README: 16,000,000 bytes, decimal; PRs 1809 and 1835 judged by the logged total"
     precedents = ("#1809", "#1835")
     legal = (
         "A self-extracting script counts as shipped. Tokenizer files and helpers without data have "
-        "not been counted so far. A count that exceeds the cap by one convention alone is a note."
+        "not been counted so far. A count that exceeds the cap while a stated total is within it "
+        "is a note."
     )
-    known_misses = ("a lone script without model or log has no total to judge",)
+    known_misses = (
+        "a lone script without model or log has no total to judge",
+        "a stated total within the cap is believed where no log and no file contradicts it",
+    )
+    version = 2
 
     def check(self, context: Context) -> Iterator[Finding]:
         """A pass, a note or a failure with every count that is known."""
-        totals = [*_logged(context), *_counted(context)]
+        stated = _stated(context)
+        totals = [*_largest(stated), *_counted(context)]
         if not totals:
             yield self.finding(
                 Status.NOT_APPLICABLE, "no log, no submission.json and no model states a size"
@@ -54,7 +61,19 @@ class ArtifactTooLarge(Rule):
         basis = Basis.CLAIM if all(t.convention == "claimed" for t in totals) else Basis.LOG
         if not over:
             yield self.finding(Status.PASS, f"within {CAP:,} bytes: {text}", evidence, basis=basis)
-        elif len(over) < len(totals):
+        elif len(over) == len(totals):
+            yield self.finding(
+                Status.FAIL, f"over {CAP:,} bytes by every count: {text}", evidence, basis=basis
+            )
+        elif stated and all(t.bytes > CAP for t in stated):
+            yield self.finding(
+                Status.FAIL,
+                f"over {CAP:,} bytes by every total that the submission states: {text}",
+                tuple(e for t in stated for e in t.evidence),
+                basis=basis,
+                confidence=Confidence.MEDIUM,
+            )
+        else:
             yield self.finding(
                 Status.NOTE,
                 f"over {CAP:,} bytes by some counts, not by all: {text}",
@@ -62,26 +81,29 @@ class ArtifactTooLarge(Rule):
                 basis=basis,
                 confidence=Confidence.MEDIUM,
             )
-        else:
-            yield self.finding(
-                Status.FAIL, f"over {CAP:,} bytes by every count: {text}", evidence, basis=basis
-            )
 
 
-def _logged(context: Context) -> Iterator[_Total]:
-    """The largest total over the logs (each seed counts), and that of submission.json."""
+def _stated(context: Context) -> list[_Total]:
+    """The total of each log that prints one, and the largest of submission.json."""
     totals = []
     for log in context.claims.logs:
         named = [s for s in log.sizes_of("total") if s.codec]
         if named:
-            totals.append(min(named[-2:], key=lambda s: s.bytes))
-    if totals:
-        largest = max(totals, key=lambda s: s.bytes)
-        yield _Total("logged", largest.bytes, (largest.evidence,))
+            size = min(named[-2:], key=lambda s: s.bytes)
+            totals.append(_Total("logged", size.bytes, (size.evidence,)))
     claimed = context.claims.submission_json
     if claimed is not None and claimed.bytes_total is not None:
         figure = claimed.bytes_total
-        yield _Total("claimed", int(figure.value), (figure.evidence,))
+        totals.append(_Total("claimed", int(figure.value), (figure.evidence,)))
+    return totals
+
+
+def _largest(totals: list[_Total]) -> Iterator[_Total]:
+    """The largest total over the logs (each seed counts), and that of submission.json."""
+    for convention in ("logged", "claimed"):
+        named = [t for t in totals if t.convention == convention]
+        if named:
+            yield max(named, key=lambda t: t.bytes)
 
 
 def _counted(context: Context) -> Iterator[_Total]:

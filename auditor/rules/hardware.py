@@ -3,27 +3,44 @@
 import re
 from collections.abc import Iterator
 
-from auditor.finding import Axis, Basis, Evidence, Finding, Status
+from auditor.evidence.figures import LogClaims
+from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.base import Context, Rule
 
-_CLAIM = re.compile(r"\b(?:8\s?[x×]\s?(?:nvidia\s)?h100|h100[^,;]{0,30}[x×]\s?8)\b", re.IGNORECASE)
+DEVICES = 8
+README_TEXT = 100_000  # characters
+_EIGHT = re.compile(
+    r"\b(?:8|eight)\s?[x×*]?\s?(?:nvidia[ -])?h100|\bh100[^,;.\n]{0,30}[x×]\s?8\b", re.IGNORECASE
+)
+_OTHER = re.compile(
+    r"\bcpus?\b|\b[1-7]\s?[x×]\s?(?:nvidia )?[hab]\d00|\bv100\b|\btpu\b|"
+    r"\b(?:a100|h200|b200|h800|l40s?|t4)\b|\brtx ?\w|\bapple\b|\bm[1-4] (?:max|pro|ultra)\b|"
+    r"\b(?:single|one) gpu\b",
+    re.IGNORECASE,
+)
 _NON_RECORD = re.compile(r"non.?record|unlimited", re.IGNORECASE)
 
 
 class Hardware(Rule):
-    """Compares the devices that logs and submission.json name with those of the record track."""
+    """Compares the devices that logs, submission.json and README name with the record track's."""
 
     id = "F2"
     title = "not run on 8xH100 SXM"
     axis = Axis.READINESS
-    what = "Neither a log nor submission.json shows that the run took place on eight H100."
+    what = (
+        "Logs, submission.json or README name other devices than eight H100, or fewer. A statement "
+        "of the README alone is believed with low confidence; where nothing is named, it is not "
+        "known on what the run took place."
+    )
     why = "Ten minutes are a budget of computation only if everybody has the same machine."
     source = "README: records run in 10 minutes on 8xH100 SXM"
     precedents = ("#2103",)
     legal = "Any hardware outside the record track."
+    known_misses = ("H100 cards on PCIe that are named without their kind",)
+    version = 2
 
     def check(self, context: Context) -> Iterator[Finding]:
-        """A pass with the line that shows it, or a failure with what is named instead."""
+        """What shows the devices: logs first, then submission.json, then the README."""
         if not context.submission.is_folder:
             yield self.finding(Status.NOT_APPLICABLE, "a lone script names no hardware")
             return
@@ -32,30 +49,88 @@ class Hardware(Rule):
         if _NON_RECORD.search(f"{track} {context.submission.main.path}"):
             yield self.finding(Status.NOT_APPLICABLE, "not in the record track")
             return
-        named: list[Evidence] = []
+        stated = claimed.hardware if claimed is not None else None
+        yield self._logged(context) or self._stated(stated) or self._described(context)
+
+    def _logged(self, context: Context) -> Finding | None:
+        """By the logs: eight devices in one of them, or other devices in those that name any."""
+        fewer: list[Evidence] = []
         for log in context.claims.logs:
-            devices = [e for e in log.hardware if "H100" in e.text]
-            worlds = log.world_size.value if log.world_size is not None else 0
-            if len(devices) >= 8 or worlds >= 8:
-                shown = devices[:1] or ([log.world_size.evidence] if log.world_size else [])
-                yield self.finding(
-                    Status.PASS, "a log shows eight devices", tuple(shown), basis=Basis.LOG
+            shown = _eight_devices(log)
+            if shown is not None:
+                return self.finding(
+                    Status.PASS, "a log shows eight devices", (shown,), basis=Basis.LOG
                 )
-                return
-            named += [*log.hardware[:1], *([log.world_size.evidence] if log.world_size else [])]
-        if claimed is not None and claimed.hardware is not None:
-            if _CLAIM.search(claimed.hardware.text):
-                yield self.finding(
-                    Status.PASS,
-                    "submission.json names 8xH100",
-                    (claimed.hardware,),
-                    basis=Basis.CLAIM,
-                )
-                return
-            named.append(claimed.hardware)
-        yield self.finding(
+            if log.world_size is not None:
+                fewer.append(log.world_size.evidence)
+            elif (
+                row := next((e for e in log.hardware if _OTHER.search(e.text)), None)
+            ) is not None:
+                fewer.append(row)
+        if not fewer:
+            return None
+        return self.finding(
             Status.FAIL,
-            "nothing shows a run on 8xH100 SXM",
-            tuple(named[:4]),
+            "the logs show other devices than eight H100",
+            tuple(fewer[:4]),
+            basis=Basis.LOG,
+        )
+
+    def _stated(self, stated: Evidence | None) -> Finding | None:
+        """By the field of submission.json."""
+        if stated is None:
+            return None
+        if _EIGHT.search(stated.text):
+            reason = "submission.json names 8xH100"
+            return self.finding(Status.PASS, reason, (stated,), basis=Basis.CLAIM)
+        if _OTHER.search(stated.text):
+            reason = "submission.json names other devices than eight H100"
+            return self.finding(Status.FAIL, reason, (stated,), basis=Basis.CLAIM)
+        return None
+
+    def _described(self, context: Context) -> Finding:
+        """By the README."""
+        other: Evidence | None = None
+        for path, number, line in _readme(context):
+            here = Evidence(path, number, line.strip()[:200])
+            if _EIGHT.search(line):
+                return self.finding(
+                    Status.PASS,
+                    "the README names 8xH100; no log shows it",
+                    (here,),
+                    basis=Basis.CLAIM,
+                    confidence=Confidence.LOW,
+                )
+            if other is None and _OTHER.search(line):
+                other = here
+        if other is not None:
+            return self.finding(
+                Status.NOTE,
+                "the README names other devices and never eight H100",
+                (other,),
+                basis=Basis.CLAIM,
+                confidence=Confidence.LOW,
+            )
+        return self.finding(
+            Status.UNKNOWN,
+            "neither a log nor submission.json nor the README names the devices",
             basis=Basis.LOG if context.claims.logs else Basis.CLAIM,
         )
+
+
+def _eight_devices(log: LogClaims) -> Evidence | None:
+    devices = [e for e in log.hardware if "H100" in e.text]
+    if len(devices) >= DEVICES:
+        return devices[0]
+    if log.world_size is not None:
+        return log.world_size.evidence if log.world_size.value >= DEVICES else None
+    return next((e for e in log.hardware if _EIGHT.search(e.text)), None)
+
+
+def _readme(context: Context) -> Iterator[tuple[str, int, str]]:
+    for name in sorted(context.submission.files):
+        if name.rpartition("/")[2].lower().startswith("readme"):
+            file = context.submission.files[name]
+            text = file.data[:README_TEXT].decode("utf-8", errors="replace")
+            for number, line in enumerate(text.splitlines(), 1):
+                yield file.path, number, line[:2000]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from auditor.evidence.claims import read_claims
-from auditor.finding import Finding, Status
+from auditor.finding import Confidence, Finding, Status
 from auditor.program.index import build
 from auditor.rules import Context
 from auditor.rules.artifact_too_large import ArtifactTooLarge
@@ -41,7 +41,7 @@ def log(model: int, total: int) -> str:
     ("model", "total", "status"),
     [
         (15_000_000, 15_060_000, Status.PASS),
-        (15_990_000, 16_050_000, Status.NOTE),  # over as shipped, within if packed
+        (15_990_000, 16_050_000, Status.FAIL),  # within if packed, but stated to be over
         (16_010_000, 16_070_000, Status.FAIL),
         (15_999_000, 15_999_999, Status.NOTE),
     ],
@@ -61,6 +61,16 @@ def test_the_largest_seed_counts() -> None:
         b_DOT_log=log(16_010_000, 16_070_000),
     )
     assert found.status is Status.FAIL
+
+
+def test_a_stated_total_within_the_cap_leaves_a_note() -> None:
+    described = json.dumps({"bytes_total": 15_990_000})
+    found = check(
+        ArtifactTooLarge(),
+        train_DOT_log=log(15_990_000, 16_050_000),
+        submission_DOT_json=described,
+    )
+    assert found.status is Status.NOTE
 
 
 def test_missing_files_are_all_named() -> None:
@@ -87,3 +97,17 @@ def test_hardware_of_the_record_track() -> None:
     assert check(Hardware(), submission_DOT_json=cpu).status is Status.FAIL
     assert check(Hardware(), submission_DOT_json=h100).status is Status.PASS
     assert check(Hardware(), submission_DOT_json=other).status is Status.NOT_APPLICABLE
+
+
+def hardware(**files: str) -> tuple[Status, Confidence]:
+    found = check(Hardware(), **files)
+    return found.status, found.confidence
+
+
+def test_the_readme_counts_where_nothing_else_names_the_devices() -> None:
+    said = "Trained for 600 s on 8xH100 SXM."
+    one = "final val_loss:2.0 val_bpb:1.18\nworld_size:1 grad_accum_steps:8\n"
+    assert hardware(README_DOT_md=said) == (Status.PASS, Confidence.LOW)
+    assert hardware(README_DOT_md=said, train_DOT_log=one) == (Status.FAIL, Confidence.HIGH)
+    assert hardware(README_DOT_md="Trained on one A100.") == (Status.NOTE, Confidence.LOW)
+    assert hardware(README_DOT_md="A model.")[0] is Status.UNKNOWN
