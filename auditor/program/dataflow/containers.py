@@ -179,6 +179,18 @@ class Containers(Arrays):
             copies.append(thing)
         return base.replace(objects=tuple(copies))
 
+    def _changed(self, call: Arguments) -> Value:
+        """`batch._replace(logits=...)`: the same named tuple but for these members."""
+        base = call.get(0)
+        copies: list[Any] = []
+        for thing in base.objects:
+            if isinstance(thing, Instance):
+                copy = Instance(thing.cls, thing.kind, thing.parameters, self.loops)
+                copy.attributes = {**thing.attributes, **call.named}
+                thing = copy
+            copies.append(thing)
+        return base.replace(objects=tuple(copies))
+
     def _forget(self, _: Arguments) -> Value:
         return NOTHING
 
@@ -205,5 +217,6 @@ CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("pop", "popleft", "popitem", "next", "get_nowait"), Containers._take),
     "len": Containers._size,
     "deepcopy": Containers._clone,
+    "_replace": Containers._changed,
     "field": Containers._field,
 }
