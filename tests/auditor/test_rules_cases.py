@@ -1,6 +1,6 @@
 """Every script under `tests/cases` says in its first line what must be found in it.
 
-`# expect: RULE` or `# expect: clean` or `# expect: unknown`; `# env: NAME=VALUE` is the environment
+`# expect: RULE`, or `clean`, `pending`, `unknown`; `# env: NAME=VALUE` is the environment
 of the run; `# found: RULE` marks a line that the finding must quote.
 """
 
@@ -49,6 +49,8 @@ def test_case(path: Path) -> None:
     failed = {f.rule for f in findings if f.status is Status.FAIL}
     if expected == "unknown":
         assert (failed, validity) == (set(), Validity.UNKNOWN)
+    elif expected == "pending":
+        assert (failed, validity) == (set(), Validity.PENDING)
     elif expected == "clean":
         assert (failed, validity) == (set(), Validity.VALID)
     else:
