@@ -1,13 +1,13 @@
 """What ran: environment variables of the submitted run, each with the line it is known from.
 
 Weight rises in this order: the script's defaults, the README's command line, shell scripts, the
-log's hyperparameter dump. A variable for which two places of equal weight disagree stays unknown,
-and the script's default holds.
+log's hyperparameter dump, what the command line of the audit sets. A variable for which two places
+of equal weight disagree stays unknown, and the script's default holds.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from auditor.evidence.figures import Claims
 from auditor.finding import Evidence
@@ -48,6 +48,16 @@ class Configuration:
     def environment(self) -> dict[str, str]:
         """Variable to text."""
         return {name: setting.value for name, setting in self.settings.items()}
+
+    def overridden(self, overrides: Mapping[str, str]) -> "Configuration":
+        """The same run with other variables; its logs say nothing of a run that was not made."""
+        if not overrides:
+            return self
+        asked = {
+            name: Setting(value, Evidence("", 0, f"--set {name}={value}"))
+            for name, value in overrides.items()
+        }
+        return replace(self, settings={**self.settings, **asked}, printed=())
 
 
 def read_configuration(submission: Submission, claims: Claims) -> Configuration:

@@ -22,17 +22,21 @@ from auditor.submission.model import Submission
 
 @dataclass(frozen=True)
 class Context:
-    """What rules may look at. `dynamic` holds the probes' results by probe name, if any ran."""
+    """What rules may look at. `dynamic` holds the probes' results by probe name, if any ran.
+
+    `overrides` are environment variables that the audit sets against what the files tell.
+    """
 
     submission: Submission
     program: Program
     claims: Claims
     dynamic: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def configuration(self) -> Configuration:
-        """The environment of the submitted run."""
-        return read_configuration(self.submission, self.claims)
+        """The environment of the submitted run, or of the one that was asked about."""
+        return read_configuration(self.submission, self.claims).overridden(self.overrides)
 
     @cached_property
     def trace(self) -> Trace:
