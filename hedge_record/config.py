@@ -176,14 +176,14 @@ def embedded() -> RecordConfig:
         ),
         # Measured: small batches of short sequences learn most in the time.
         training=TrainingConfig(
-            iterations=700,
+            iterations=600,
             seconds=None,
             reserved_seconds=0.0,
             batch_tokens=2048,
             sequence_length=128,
             micro_batches=1,
             warmup_steps=2,
-            warmdown_steps=350,
+            warmdown_steps=300,
             precision="float32",
             muon_momentum_start=0.85,
             muon_momentum=0.95,
