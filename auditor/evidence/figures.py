@@ -60,6 +60,45 @@ class Setting:
     evidence: Evidence
 
 
+CalibrationData = Literal["training", "generated", "unknown"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A line of a log on the statistics that quantisation needs.
+
+    `data` is what the line says they come from; `seconds` is None where it gives no time; `after`
+    is true if the training clock had stopped by then.
+    """
+
+    data: CalibrationData
+    seconds: float | None
+    after: bool
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Block:
+    """A timed block of the evaluation, in seconds: `evaluation`, or `precompute` outside of it."""
+
+    name: str
+    seconds: float
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a logged run went. `val_tokens` are those of the validation set as loaded; `reserve`
+    holds the seconds of the training window that are set aside for calibration.
+    """
+
+    val_tokens: Figure | None = None
+    train_shards: Figure | None = None
+    reserve: Figure | None = None
+    calibrations: tuple[Calibration, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+
 @dataclass(frozen=True)
 class LogClaims:
     """One log. `path` is the file's path as shipped; `blob` is git's hash of it.
@@ -83,6 +122,7 @@ class LogClaims:
     hardware: tuple[Evidence, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
     embedded_source: tuple[int, int] | None = None
+    run: RunFacts = field(default_factory=RunFacts)
 
     def sizes_of(self, kind: SizeKind) -> tuple[Size, ...]:
         """The sizes of one kind, in the log's order."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from auditor.evidence.figures import Figure, LogClaims, Metric, Setting, Size, SizeKind
+from auditor.evidence.run_lines import RunReader
 from auditor.finding import Evidence
 from auditor.submission.model import SourceFile
 
@@ -33,7 +34,8 @@ GPU_ROW = re.compile(r"\|\s{1,8}\d{1,3}\s{1,4}(?:NVIDIA|Tesla|AMD)\s.{2,60}\|")
 GPU_COUNT = re.compile(r"\b\d{1,3}\s?x\s?(?:NVIDIA )?(?:H100|H200|A100|H800|B200|L40S?|RTX ?\d{4})")
 # One cheap search says whether a line can hold any of the above.
 WORTH_READING = re.compile(
-    r"val_bpb|val_loss|train_time|seed|size|serialized|nvidia|tesla|amd|"
+    r"val_bpb|val_loss|train_time|seed|size|serialized|nvidia|tesla|amd|tokens|shards|gptq|"
+    r"hessian|calib|reserv|precompute|eval_time|eval time|stopping|"
     r"x ?(?:h|a|b)\d00|x ?l40|x ?rtx|^\s+[a-z]",
     re.IGNORECASE,
 )
@@ -82,6 +84,7 @@ class _LogReader:
         self.train_stop: Figure | None = None
         self.train_end: Figure | None = None
         self.world_size: Figure | None = None
+        self.run = RunReader()
 
     def claims(self, encoding: str) -> LogClaims:
         """Everything that the log says."""
@@ -90,7 +93,9 @@ class _LogReader:
         for number, full in enumerate(self.lines, 1):
             line = full[:MAX_LINE]
             if not first <= number <= last and WORTH_READING.search(line):
-                self._read(line, Evidence(self.file.path, number, line.strip()[:EXCERPT]))
+                evidence = Evidence(self.file.path, number, line.strip()[:EXCERPT])
+                self._read(line, evidence)
+                self.run.read(line, evidence)
         if not self.seeds and (named := NAMED_SEED.search(PurePosixPath(self.file.path).name)):
             text = PurePosixPath(self.file.path).name
             seed = int(named.group(1))
@@ -108,6 +113,7 @@ class _LogReader:
             hardware=tuple(self.hardware),
             settings=self.settings,
             embedded_source=source,
+            run=self.run.facts(),
         )
 
     def _embedded_source(self) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from auditor.finding import Axis
 from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
+from auditor.rules.byte_count_wrong import ByteCountWrong
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
 from auditor.rules.hardware import Hardware
 from auditor.rules.mass_not_one import MassNotOne
@@ -17,6 +18,7 @@ _RULES: tuple[type[Rule], ...] = (
     MassNotOne,
     TargetInLookupKey,
     UpdateBeforeScore,
+    ByteCountWrong,
     ArtifactTooLarge,
     MissingFiles,
     Hardware,

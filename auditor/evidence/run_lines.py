@@ -1,0 +1,94 @@
+"""Reads from a log how the run went: how much data it saw, what it did after training stopped.
+
+Patterns are linear in a line of bounded length; a cheap search comes first.
+"""
+
+import re
+
+from auditor.evidence.figures import Block, Calibration, CalibrationData, Figure, RunFacts
+from auditor.finding import Evidence
+
+NUMBER = r"(\d{1,9}(?:\.\d{0,9})?)"
+WORTH_READING = re.compile(
+    r"tokens|shards|gptq|hessian|calib|reserv|precompute|eval_time|eval time|stopping",
+    re.IGNORECASE,
+)
+VAL_TOKENS = re.compile(
+    r"(?:\bval_tokens|\bvalidation tokens|\bval_loader:.{0,400}?\btokens)\s{0,4}[:=]\s{0,4}"
+    r"(\d[\d,_]{0,14})",
+    re.IGNORECASE,
+)
+TRAIN_SHARDS = re.compile(r"\btrain_shards\s{0,4}[:=]\s{0,4}(\d{1,6})\b", re.IGNORECASE)
+RESERVE = re.compile(rf"(?<![a-z])reserv(?:e_seconds|ing)\s{{0,4}}[:=]?\s{{0,4}}{NUMBER}\s?(ms|s)?\b")
+CALIBRATION = re.compile(
+    r"calibrat|\bhessians?\b.{0,80}(?:collect|from)|collect\w{0,4}\b.{0,40}\bhessians?\b|"
+    r"\bgptq:\s?generated\b",
+    re.IGNORECASE,
+)
+TOOK = re.compile(rf"(?:\bin\s|\btime[=:]\s?|\belapsed[=:]\s?|\(){NUMBER}\s?(ms|s)\b")
+GENERATED = re.compile(
+    r"self[- ]?gen|autoregressive|generat|random|synthetic|validation|\bval\b", re.IGNORECASE
+)
+EVALUATION = re.compile(
+    rf"\b(?:\w{{0,40}}_)?eval[_ ]time\s{{0,4}}[:=]\s{{0,4}}{NUMBER}\s?(ms|s)?\b", re.IGNORECASE
+)
+OUTSIDE = re.compile(
+    rf"\bprecompute\w{{0,40}}outside\w{{0,40}}.{{0,40}}elapsed[=:]\s?{NUMBER}\s?(ms|s)\b"
+)
+NO_SETTING = re.compile(r"^\s{0,8}[A-Za-z_]{1,60}\s?[:=]\s?\S{1,80}$")
+
+
+class RunReader:
+    """Collects the facts of one run, line after line."""
+
+    def __init__(self) -> None:
+        self.val_tokens: Figure | None = None
+        self.train_shards: Figure | None = None
+        self.reserve: Figure | None = None
+        self.calibrations: list[Calibration] = []
+        self.blocks: list[Block] = []
+        self.stopped = False
+
+    def read(self, line: str, evidence: Evidence) -> None:
+        """Takes in one line of the log, cut at a bounded length."""
+        if not WORTH_READING.search(line):
+            return
+        self.stopped |= "stopping_early" in line
+        if self.val_tokens is None and (found := VAL_TOKENS.search(line)):
+            count = int(found[1].replace(",", "").replace("_", ""))
+            self.val_tokens = Figure(count, evidence)
+        if self.train_shards is None and (found := TRAIN_SHARDS.search(line)):
+            self.train_shards = Figure(int(found[1]), evidence)
+        if found := RESERVE.search(line):
+            self.reserve = Figure(_seconds(found[1], found[2] or "s"), evidence)
+        elif CALIBRATION.search(line) and not NO_SETTING.match(line):
+            self._calibration(line, evidence)
+        if found := OUTSIDE.search(line):
+            self.blocks.append(Block("precompute", _seconds(found[1], found[2]), evidence))
+        elif found := EVALUATION.search(line):
+            unit = found[2] or ("s" if "." in found[1] else "ms")
+            self.blocks.append(Block("evaluation", _seconds(found[1], unit), evidence))
+
+    def _calibration(self, line: str, evidence: Evidence) -> None:
+        took = TOOK.search(line)
+        data: CalibrationData = "unknown"
+        if GENERATED.search(line):
+            data = "generated"
+        elif "train" in line.lower():
+            data = "training"
+        seconds = _seconds(took[1], took[2]) if took else None
+        self.calibrations.append(Calibration(data, seconds, self.stopped, evidence))
+
+    def facts(self) -> RunFacts:
+        """What the lines said."""
+        return RunFacts(
+            self.val_tokens,
+            self.train_shards,
+            self.reserve,
+            tuple(self.calibrations),
+            tuple(self.blocks),
+        )
+
+
+def _seconds(text: str, unit: str) -> float:
+    return float(text) / (1000.0 if unit == "ms" else 1.0)
