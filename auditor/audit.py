@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from auditor.dossier import Dossier, FileFact, RuleFact
+from auditor.dossier import Dossier, FileFact, RuleFact, RunFacts
 from auditor.errors import AuditError
-from auditor.evidence.claims import Claims, read_claims
+from auditor.evidence.claims import read_claims
 from auditor.evidence.numbers import numbers
 from auditor.finding import Audit, Basis, Confidence, Finding, Status
 from auditor.policy import FRONTIER_2026_04, Policy
 from auditor.program.index import Program, build
+from auditor.program.timeline import timeline
+from auditor.program.what_ran import WhatRan
 from auditor.rules import Context, Rule, all_rules
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked, unpack
@@ -36,25 +38,72 @@ class _Probed:
     problem: str | None
 
 
-def audit_submission(submission: Submission, *, policy: Policy, dynamic: bool = False) -> Audit:
-    """Audits one script. Never raises for what a submission holds."""
-    return audit_in_full(submission, policy=policy, dynamic=dynamic).audit
+@dataclass(frozen=True)
+class _Examined:
+    """What was looked at, and every finding with its rule's title."""
+
+    submission: Submission
+    unpacked: Unpacked
+    probed: _Probed
+    context: Context
+    named: list[tuple[Finding, str]]
+    started: float
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding, _ in self.named)
 
 
-def audit_in_full(submission: Submission, *, policy: Policy, dynamic: bool = False) -> Dossier:
-    """As `audit_submission`, with the sources and hashes that a report shows."""
+def audit_submission(
+    submission: Submission,
+    *,
+    policy: Policy,
+    dynamic: bool = False,
+    overrides: Mapping[str, str] | None = None,
+) -> Audit:
+    """Audits one script. Never raises for what a submission holds.
+
+    `overrides` are environment variables to set against what the submission's files tell.
+    """
+    return _judged(_examine(submission, dynamic, overrides or {}), policy)
+
+
+def audit_in_full(
+    submission: Submission,
+    *,
+    policy: Policy,
+    dynamic: bool = False,
+    overrides: Mapping[str, str] | None = None,
+) -> Dossier:
+    """As `audit_submission`, with what a report shows: sources, hashes, timeline, what ran."""
+    seen = _examine(submission, dynamic, overrides or {})
+    return Dossier(
+        audit=_judged(seen, policy),
+        titles=tuple(title for _, title in seen.named),
+        sources=_cited(seen.findings, seen.context.program, submission),
+        files=tuple(_files(submission)),
+        rules=tuple(RuleFact(r.id, r.title, r.axis, r.version, r.source) for r in all_rules()),
+        packing=tuple(_packing(seen.unpacked)),
+        dynamic=dynamic,
+        run=_run(seen.context, seen.findings),
+    )
+
+
+def _examine(submission: Submission, dynamic: bool, overrides: Mapping[str, str]) -> _Examined:
     started = time.perf_counter()
     unpacked = _unpacked(submission)
     shipped_and_written = {**submission.files, **unpacked.files}
     program = build(replace(submission, files=shipped_and_written), unpacked)
-    claims = read_claims(submission)
     probed = _probe(submission, unpacked, program, dynamic)
-    rules = all_rules()
-    context = Context(submission, program, claims, probed.results)
-    named = [(finding, rule.title) for rule in rules for finding in _apply(rule, context)]
-    findings = tuple(finding for finding, _ in named)
-    validity, readiness = judge(findings, policy)
-    audit = Audit(
+    context = Context(submission, program, read_claims(submission), probed.results, overrides)
+    named = [(finding, rule.title) for rule in all_rules() for finding in _apply(rule, context)]
+    return _Examined(submission, unpacked, probed, context, named, started)
+
+
+def _judged(seen: _Examined, policy: Policy) -> Audit:
+    submission, claims = seen.submission, seen.context.claims
+    validity, readiness = judge(seen.findings, policy)
+    return Audit(
         pr=submission.pr,
         head=submission.head,
         path=submission.main.path,
@@ -62,19 +111,25 @@ def audit_in_full(submission: Submission, *, policy: Policy, dynamic: bool = Fal
         validity=validity,
         readiness=readiness,
         policy=policy.name,
-        seconds=time.perf_counter() - started,
-        findings=findings,
-        numbers=numbers(submission, unpacked, claims, probed.results),
-        not_examined=tuple(_not_examined(submission, unpacked, program, claims, probed, rules)),
+        seconds=time.perf_counter() - seen.started,
+        findings=seen.findings,
+        numbers=numbers(submission, seen.unpacked, claims, seen.probed.results),
+        not_examined=tuple(_not_examined(seen)),
+        overrides=seen.context.overrides,
     )
-    return Dossier(
-        audit=audit,
-        titles=tuple(title for _, title in named),
-        sources=_cited(findings, program, submission),
-        files=tuple(_files(submission)),
-        rules=tuple(RuleFact(r.id, r.title, r.axis, r.version, r.source) for r in rules),
-        packing=tuple(_packing(unpacked)),
-        dynamic=dynamic,
+
+
+def _run(context: Context, findings: tuple[Finding, ...]) -> RunFacts:
+    """The run that the findings are about. Where the data flow was not followed, nothing."""
+    if context.trace.problem is not None:
+        return RunFacts(overrides=context.overrides)
+    ran = WhatRan(context.program, context.configuration, context.trace.environment)
+    return RunFacts(
+        timeline=timeline(context.program, context.trace),
+        variables=ran.variables,
+        deciding=tuple(ran.deciding(finding.evidence) for finding in findings),
+        overrides=context.overrides,
+        without_effect=ran.without_effect,
     )
 
 
@@ -107,14 +162,8 @@ def _apply(rule: Rule, context: Context) -> Iterator[Finding]:
         yield Finding(rule.id, Status.UNKNOWN, Basis.STATIC, Confidence.LOW, reason)
 
 
-def _not_examined(
-    submission: Submission,
-    unpacked: Unpacked,
-    program: Program,
-    claims: Claims,
-    probed: _Probed,
-    rules: tuple[Rule, ...],
-) -> Iterator[str]:
+def _not_examined(seen: _Examined) -> Iterator[str]:
+    submission, unpacked, program = seen.submission, seen.unpacked, seen.context.program
     if program.problem is not None:
         yield f"{program.path}: {program.problem}"
     yield from (f"{submission.main.path}: {note}" for note in unpacked.notes)
@@ -122,12 +171,12 @@ def _not_examined(
     for path in sorted({**submission.files, **unpacked.files}):
         if PurePosixPath(path).suffix in NATIVE_SUFFIXES:
             yield f"{path}: native code, which no rule of this version reads"
-    for problem in claims.problems:
+    for problem in seen.context.claims.problems:
         line = f":{problem.line}" if problem.line else ""
         yield f"{problem.path}{line}: {problem.text}"
-    if probed.problem is not None:
-        yield probed.problem
-    missing = [rule for rule in RULEBOOK if rule not in {r.id for r in rules}]
+    if seen.probed.problem is not None:
+        yield seen.probed.problem
+    missing = [rule for rule in RULEBOOK if rule not in {r.id for r in all_rules()}]
     if missing:
         yield f"rules without a check in this version: {', '.join(missing)}"
 

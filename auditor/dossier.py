@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from auditor.finding import Audit, Axis, Evidence, Finding
+from auditor.program.events import Event
+from auditor.program.what_ran import Variable
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
+class RunFacts:
+    """The run that was judged. `deciding` holds, for each finding of the audit, the variables that
+    decide whether the lines it rests on run; `overrides` what the audit set against the files, and
+    `without_effect` those of them that the script never asks for.
+    """
+
+    timeline: tuple[Event, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    deciding: tuple[tuple[str, ...], ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    without_effect: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dossier:
     """One audited script.
 
@@ -58,6 +74,7 @@ class Dossier:
     rules: tuple[RuleFact, ...] = ()
     packing: tuple[str, ...] = ()
     dynamic: bool = False
+    run: RunFacts = field(default_factory=RunFacts)
 
     @cached_property
     def folder(self) -> str:
@@ -69,6 +86,12 @@ class Dossier:
         """What the rule of one of the audit's findings calls the fault."""
         pairs = zip(self.audit.findings, self.titles, strict=False)
         return next((title for own, title in pairs if own is finding), finding.rule)
+
+    def deciding(self, finding: Finding) -> list[Variable]:
+        """The variables that decide whether the lines of a finding run."""
+        pairs = zip(self.audit.findings, self.run.deciding, strict=False)
+        names = next((names for own, names in pairs if own is finding), ())
+        return [variable for variable in self.run.variables if variable.name in names]
 
     def short(self, path: str) -> str:
         """`path` as seen from the script's folder."""

@@ -109,7 +109,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything said about one script. `seconds` is wall time; `blob` is git's hash of `path`."""
+    """Everything said about one script. `seconds` is wall time; `blob` is git's hash of `path`.
+
+    `overrides` are environment variables that the audit set against what the files tell: with any,
+    it speaks of another run than the submitted one.
+    """
 
     pr: int | None
     head: str | None
@@ -122,6 +126,7 @@ class Audit:
     findings: tuple[Finding, ...]
     numbers: Mapping[str, Any] = field(default_factory=dict)
     not_examined: tuple[str, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The contract's object: `audit --format json`, and one line of `results.jsonl`."""
@@ -138,4 +143,5 @@ class Audit:
             "findings": [f.to_json() for f in self.findings],
             "numbers": dict(self.numbers),
             "not_examined": list(self.not_examined),
+            "overrides": dict(self.overrides),
         }

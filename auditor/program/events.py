@@ -62,7 +62,7 @@ class Span:
         if not self.pieces:
             return f"all of {self.split}"
         which = "pieces before" if self.before else "piece"
-        return f"{self.split}, {which} {' / '.join(self.pieces)}"
+        return f"{self.split} {which} {' / '.join(self.pieces)}"
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,16 @@ class Event:
     def details(self) -> Iterator[str]:
         """What is known of it, in words."""
         if self.spans:
-            yield "; ".join(map(str, self.spans))
+            yield " and ".join(map(str, self.spans))
         if self.again:
-            yield f"again each {' / '.join(self.again)}"
+            yield f"the same again each {' / '.join(self.again)}"
         if self.kind is Kind.SCORE:
-            yield f"weights trained on {'; '.join(map(str, self.known)) or 'no validation token'}"
+            known = " and ".join(map(str, self.known))
+            yield f"by weights trained on {known or 'no validation token'}"
             if self.without_gradients:
                 yield "without gradients"
         if self.of:
-            yield f"from the losses of line {', '.join(map(str, self.of))}"
+            yield f"from the losses of line {' and '.join(map(str, self.of))}"
         if self.unlogged:
             yield "no log shows that it ran"
 

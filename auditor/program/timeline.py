@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -23,6 +24,7 @@ from auditor.program.index import Module, Program
 
 VALIDATION = "validation"
 _SPLITS = {"val": VALIDATION, "train": "training"}
+_LOOSE = (Kind.EXPORT, Kind.REPORT)
 _WITHOUT_GRADIENTS = ("no_grad", "inference_mode")
 
 
@@ -30,12 +32,31 @@ def timeline(program: Program, trace: Trace) -> tuple[Event, ...]:
     """The events of a run in order; what happens to several objects alike is told once."""
     told: list[Event] = []
     within_loops: set[Event] = set()
-    for event in _Timeline(program, trace).events():
+    for event in _within_their_loops(list(_Timeline(program, trace).events())):
         if event not in within_loops and event not in told[-1:]:
             told.append(event)
         if event.turns:
             within_loops.add(event)
     return tuple(told)
+
+
+def _within_their_loops(events: list[Event]) -> Iterator[Event]:
+    """The data flow does not tell in which loop a file is written or a number reported: in those
+    that what comes before and what comes after have in common."""
+    after: list[tuple[Turn, ...]] = []
+    turns: tuple[Turn, ...] = ()
+    for event in reversed(events):
+        after.append(turns)
+        turns = turns if event.kind in _LOOSE else event.turns
+    before: tuple[Turn, ...] = ()
+    for event in events:
+        following = after.pop()
+        if event.kind in _LOOSE:
+            pairs = zip(before, following, strict=False)
+            yield replace(event, turns=tuple(a for a, b in pairs if a == b))
+        else:
+            before = event.turns
+            yield event
 
 
 class _Timeline:
@@ -200,25 +221,32 @@ class _Page:
         return max(around, default=(0, ""))[1]
 
     def loop_name(self, line: int) -> str:
-        """The first variable of the loop that starts at a line."""
-        names = (
-            [n.id for n in ast.walk(self._targets[line]) if isinstance(n, ast.Name)]
-            if (line in self._targets)
-            else []
-        )
-        return next((name for name in names if name != "_"), f"line {line}")
+        """The variable that the loop starting at a line counts with."""
+        return self._counters.get(line) or f"line {line}"
 
     def without_gradients(self, line: int) -> bool:
         """Whether a block or a decorator around a line switches gradients off."""
         return any(first <= line <= last for first, last in self._quiet)
 
     @cached_property
-    def _targets(self) -> dict[int, ast.expr]:
-        return {
-            node.lineno: node.target
-            for node in ast.walk(self.module.tree)
-            if isinstance(node, ast.For | ast.AsyncFor)
-        }
+    def _counters(self) -> dict[int, str]:
+        """For each loop's line, its first variable; of a `while`, the first that it counts up."""
+        found: dict[int, str] = {}
+        for node in ast.walk(self.module.tree):
+            if isinstance(node, ast.For | ast.AsyncFor):
+                within = [n for n in ast.walk(node.target) if isinstance(n, ast.Name)]
+            elif isinstance(node, ast.While):
+                within = [
+                    s.target
+                    for s in node.body
+                    if isinstance(s, ast.AugAssign)
+                    and isinstance(s.target, ast.Name)
+                    and isinstance(s.value, ast.Constant)
+                ]
+            else:
+                continue
+            found[node.lineno] = next((n.id for n in within if n.id != "_"), "")
+        return found
 
     @cached_property
     def _quiet(self) -> list[tuple[int, int]]:

@@ -170,7 +170,7 @@ def test_json_is_the_contract_one_line_a_script() -> None:
     first, second = (json.loads(line) for line in text.splitlines())
     assert list(first) == [
         *("schema", "pr", "head", "path", "blob", "validity", "readiness", "policy", "seconds"),
-        *("findings", "numbers", "not_examined"),
+        *("findings", "numbers", "not_examined", "overrides"),
     ]
     assert first["findings"][3]["evidence"][0] == {
         "path": PATH,
