@@ -15,6 +15,8 @@ from auditor.program.source import parse
 from auditor.submission.model import SourceFile, Submission
 
 if TYPE_CHECKING:
+    from auditor.program.native import NativeSource
+    from auditor.program.steps import Routine
     from auditor.submission.unpack import Unpacked
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -71,7 +73,7 @@ class Program:
 
     `path` is the shipped main file, followed by `!unpacked` where `source` was decoded from it.
     `tree` is None exactly if `problem` says why. `files` holds the record folder's other Python
-    files, by module name (`helpers.mixer`).
+    files, by module name (`helpers.mixer`); `others` its files of any other kind, by path.
     """
 
     path: str
@@ -79,6 +81,7 @@ class Program:
     tree: ast.Module | None
     problem: str | None = None
     files: Mapping[str, SourceFile] = field(default_factory=dict)
+    others: Mapping[str, SourceFile] = field(default_factory=dict)
 
     @cached_property
     def main(self) -> Module:
@@ -106,6 +109,20 @@ class Program:
         """The main script, then the siblings that it imports."""
         return (self.main, *self.siblings.values())
 
+    @cached_property
+    def routines(self) -> "tuple[Routine, ...]":
+        """Every function of the modules, lowered to steps."""
+        from auditor.program.python_steps import lower
+
+        return tuple(lower(m, name, f) for m in self.modules for name, f in m.functions.items())
+
+    @cached_property
+    def native(self) -> "tuple[NativeSource, ...]":
+        """C, C++ and CUDA sources beside the script or inside it."""
+        from auditor.program.native import native_sources
+
+        return native_sources(self.modules, self.others)
+
 
 def imported_names(tree: ast.Module) -> set[str]:
     """Every module that some `import` may name; `from a import b` names `a` and `a.b`."""
@@ -132,7 +149,8 @@ def build(submission: Submission, unpacked: "Unpacked") -> Program:
         for path, file in submission.files.items()
         if path.endswith(".py") and file.path != main
     }
-    return Program(path, unpacked.source, parsed.tree, parsed.problem, files)
+    others = {p: file for p, file in submission.files.items() if not p.endswith(".py")}
+    return Program(path, unpacked.source, parsed.tree, parsed.problem, files, others)
 
 
 def _module_name(path: str) -> str:

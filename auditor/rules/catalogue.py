@@ -6,20 +6,34 @@ from auditor.finding import Axis
 from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
 from auditor.rules.byte_count_wrong import ByteCountWrong
+from auditor.rules.byte_mixture import RealisedBytesMixed
+from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
 from auditor.rules.hardware import Hardware
+from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.mass_not_one import MassNotOne
 from auditor.rules.missing_files import MissingFiles
+from auditor.rules.realised_token_gate import RealisedTokenGate
+from auditor.rules.slot_on_scored_positions import SlotOnScoredPositions
+from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
+from auditor.rules.training_too_long import TrainingTooLong
 from auditor.rules.update_before_score import UpdateBeforeScore
 
 _RULES: tuple[type[Rule], ...] = (
+    RealisedTokenGate,
     ExpertIgnoresTarget,
     MassNotOne,
     TargetInLookupKey,
+    RealisedBytesMixed,
     UpdateBeforeScore,
+    SlotOnScoredPositions,
+    LateTrainingData,
+    SplitNotCanonical,
     ByteCountWrong,
     ArtifactTooLarge,
+    TrainingTooLong,
+    EvaluationTooLong,
     MissingFiles,
     Hardware,
 )

@@ -1,0 +1,174 @@
+"""C1: whether a token is boosted is decided by a property of the very token being scored."""
+
+import re
+from collections.abc import Iterator
+
+from auditor.evidence.claims import Claims
+from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
+from auditor.program.dataflow.marks import Place
+from auditor.program.reached import is_called
+from auditor.program.token_gates import TokenGate, token_gates
+from auditor.rules.base import Context, Rule
+from auditor.rules.quoting import quote
+from auditor.submission.model import Submission
+
+# How the field's scripts count the positions at which the experts inside a word and at the start
+# of a word let a hint through.
+_COUNTERS = re.compile(rb"\bwithin_gate=(\d+)\s+word_gate=(\d+)")
+_STRENGTH = re.compile(r"(WITHIN|WORD)_(TAU|BOOST|BETA)$")
+# A loop counter, and a store at that counter: what a gate written in Python needs.
+_COUNTED = re.compile(r"\bfor\s+\(?\s*(\w+)\s*(?:,\s*\w+\s*)?\)?\s*in\s+(?:range|enumerate)\b")
+_STORED = re.compile(r"\[(\w+)\]\s*=[^=]")
+
+
+class RealisedTokenGate(Rule):
+    """Follows loops over positions, in Python and in native code, and reads the logged counters."""
+
+    id = "C1"
+    title = "a hint is given or withheld by looking at the token that is being scored"
+    axis = Axis.VALIDITY
+    what = (
+        "A loop over positions emits a hint, boost or probability from a memory of earlier "
+        "tokens, and decides whether to emit it by a property of the token at the same position: "
+        "that it starts a word, ends one, or is a boundary. Python, C and C++ are read; a log "
+        "that counts such hints shows that they were in use."
+    )
+    why = (
+        "The distribution for a position may depend on what came before it only. If the boost "
+        "comes exactly where the realised token goes on inside a word, then part of the answer "
+        "was told before it was asked for."
+    )
+    source = "condition 1 of issue 1017; reviews of PRs 1420 and 1967"
+    precedents = ("#1420", "#1967", "#2018", "#2041", "#2118")
+    legal = (
+        "Gates that read the token before; gates by the hint itself, its count or its share; "
+        "splitting words by the realised token when the memory is updated, after the hint was "
+        "emitted; the same code with such experts silenced: a boost of 0, or a threshold above 1."
+    )
+    known_misses = (
+        "gates computed for all positions at once by array operations",
+        "gates by the token's own number, without a table of properties",
+        "gates inside compiled libraries, Rust or Triton kernels",
+    )
+    valid = (
+        """
+import numpy as np
+def hints(tokens, starts):
+    best, memory, inside = np.zeros(len(tokens), dtype=np.int64), {}, 0
+    for i in range(1, len(tokens)):
+        if starts[tokens[i - 1]]:
+            best[i] = memory.get(inside, -1)
+        if starts[tokens[i]]:
+            inside = 0
+        memory[inside] = tokens[i]
+        inside = inside * 31 + tokens[i]
+    return best
+tokens = np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)
+print(hints(tokens, np.load("starts.npy")).sum())
+""",
+    )
+    invalid = (
+        """
+import numpy as np
+def hints(tokens, starts):
+    best, memory, inside = np.zeros(len(tokens), dtype=np.int64), {}, 0
+    for i in range(1, len(tokens)):
+        if not starts[tokens[i]]:
+            best[i] = memory.get(inside, -1)
+        else:
+            inside = 0
+        memory[inside] = tokens[i]
+        inside = inside * 31 + tokens[i]
+    return best
+tokens = np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)
+print(hints(tokens, np.load("starts.npy")).sum())
+""",
+    )
+
+    def check(self, context: Context) -> Iterator[Finding]:
+        """One failure that lists the gates and the logged counts, or why there is none."""
+        gates = _gates(context)
+        counted = list(_counters(context.submission, context.claims))
+        active = tuple(evidence for number, evidence in counted if number)
+        called = [g for g in gates if is_called(context.program, context.trace, g.routine)]
+        lines = (
+            Place(g.routine.path, line) for g in called or gates for line in (g.decided, g.emitted)
+        )
+        shown = tuple(quote(context, place) for place in dict.fromkeys(lines))
+        reason = (
+            "what is emitted for a position depends on a property of the token at that position"
+        )
+        if called and active:
+            reason += ", and the logs count the positions where it was"
+            yield self.finding(Status.FAIL, reason, shown + active[:3])
+        elif active and not gates:
+            yield self._from_logs_alone(context, active)
+        elif called and not counted and not (silent := _silenced(context)):
+            yield self.finding(Status.FAIL, reason, shown)
+        elif called:
+            zero = tuple(evidence for _, evidence in counted)[:1] or silent
+            why = "the logs count no position" if counted else "the settings silence it"
+            yield self.finding(
+                Status.PASS, f"a gate by the scored token is there, but {why}", shown + zero
+            )
+        elif gates:
+            yield self.finding(
+                Status.NOTE, "a gate by the scored token is there; the run does not call it", shown
+            )
+        else:
+            yield self.finding(Status.PASS, "no hint is gated by the token that is being scored")
+
+    def _from_logs_alone(self, context: Context, active: tuple[Evidence, ...]) -> Finding:
+        read = [s for s in context.program.native if s.routines]
+        return self.finding(
+            Status.FAIL,
+            "the logs count hints of experts that work inside a word or at its start, which "
+            + (
+                "the code that was read does not gate by the scored token"
+                if read
+                else "only the scored token can tell; the code that decides it was not read"
+            ),
+            active[:3],
+            basis=Basis.LOG,
+            confidence=Confidence.LOW if read else Confidence.HIGH,
+        )
+
+
+def _gates(context: Context) -> list[TokenGate]:
+    program = context.program
+    found = [g for s in program.native for g in token_gates(s.routines)]
+    for module in program.modules:
+        if set(_COUNTED.findall(module.source)) & set(_STORED.findall(module.source)):
+            found += token_gates([r for r in program.routines if r.path == module.path])
+    return found
+
+
+def _counters(submission: Submission, claims: Claims) -> Iterator[tuple[int, Evidence]]:
+    """How often such gates were open, by the logs."""
+    files = {file.path: file for file in submission.files.values()}
+    for log in claims.logs:
+        data = files[log.path].data
+        for match in _COUNTERS.finditer(data):
+            first = data.rfind(b"\n", 0, match.start()) + 1
+            line = data.count(b"\n", 0, first) + 1
+            if log.embedded_source is None or line > log.embedded_source[1]:
+                text = data[first : match.end()].decode("utf-8", errors="replace").strip()
+                number = int(match[1][:18]) + int(match[2][:18])
+                yield number, Evidence(log.path, line, text[:200])
+
+
+def _silenced(context: Context) -> tuple[Evidence, ...]:
+    """The settings that leave neither expert a voice; empty if one of them has it."""
+    settings = context.configuration.settings
+    used = {n: (v, Evidence("", 0, f"{n}={v}")) for n, v in context.trace.environment.items()}
+    used |= {name: (s.value, s.evidence) for name, s in settings.items()}
+    silent: dict[str, Evidence] = {}
+    for name, (value, evidence) in used.items():
+        named = _STRENGTH.search(name)
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if named and (number > 1.0 if named[2] == "TAU" else number == 0.0):
+            silent[named[1]] = evidence
+    return tuple(silent.values()) if len(silent) == 2 else ()
