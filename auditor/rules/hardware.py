@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from auditor.evidence.figures import LogClaims
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.base import Context, Rule
+from auditor.rules.track import outside_the_record_track
 
 DEVICES = 8
 README_TEXT = 100_000  # characters
@@ -18,7 +19,6 @@ _OTHER = re.compile(
     r"\b(?:single|one) gpu\b",
     re.IGNORECASE,
 )
-_NON_RECORD = re.compile(r"non.?record|unlimited", re.IGNORECASE)
 
 
 class Hardware(Rule):
@@ -44,11 +44,10 @@ class Hardware(Rule):
         if not context.submission.is_folder:
             yield self.finding(Status.NOT_APPLICABLE, "a lone script names no hardware")
             return
-        claimed = context.claims.submission_json
-        track = claimed.track.text if claimed is not None and claimed.track is not None else ""
-        if _NON_RECORD.search(f"{track} {context.submission.main.path}"):
+        if outside_the_record_track(context):
             yield self.finding(Status.NOT_APPLICABLE, "not in the record track")
             return
+        claimed = context.claims.submission_json
         stated = claimed.hardware if claimed is not None else None
         yield self._logged(context) or self._stated(stated) or self._described(context)
 
