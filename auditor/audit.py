@@ -11,6 +11,7 @@ from auditor.errors import AuditError
 from auditor.evidence.claims import read_claims
 from auditor.evidence.numbers import numbers
 from auditor.finding import Audit, Basis, Confidence, Finding, Status
+from auditor.fix.patch import suggest
 from auditor.policy import FRONTIER_2026_04, Policy
 from auditor.program.index import Program, build
 from auditor.program.timeline import timeline
@@ -82,10 +83,14 @@ def audit_in_full(
         titles=tuple(title for _, title in seen.named),
         sources=_cited(seen.findings, seen.context.program, submission),
         files=tuple(_files(submission)),
-        rules=tuple(RuleFact(r.id, r.title, r.axis, r.version, r.source) for r in all_rules()),
+        rules=tuple(
+            RuleFact(r.id, r.title, r.axis, r.version, r.source, " ".join(r.legal.split()))
+            for r in all_rules()
+        ),
         packing=tuple(_packing(seen.unpacked)),
         dynamic=dynamic,
         run=_run(seen.context, seen.findings),
+        patches=suggest(seen.context, seen.findings),
     )
 
 

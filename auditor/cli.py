@@ -16,10 +16,13 @@ from auditor.errors import AuditError
 if TYPE_CHECKING:
     from auditor.dossier import Dossier
     from auditor.finding import Audit
+    from auditor.report.view import View
+    from auditor.submission.model import Submission
 
 EXIT_VALID, EXIT_INVALID, EXIT_USAGE, EXIT_UNDECIDED = 0, 1, 2, 3
 REPO_VARIABLE = "PARAMETER_GOLF_REPO"
 FORMATS = ("terminal", "markdown", "json", "html", "svg")
+AUDIENCES = ("submitter", "reviewer", "auditor")
 SUFFIXES = {".md": "markdown", ".json": "json", ".jsonl": "json", ".html": "html", ".svg": "svg"}
 
 EXAMPLES = """\
@@ -28,6 +31,8 @@ examples:
   auditor audit train_gpt.py                    audit a script
   auditor audit submissions/2026-05-01_mine     audit a record folder: script, logs, claims
   auditor audit --repo parameter-golf.git --pr 700 --dynamic --output review.html
+  auditor audit mine/ --set TTT_ENABLED=1       what if that had been switched on?
+  auditor fix train_gpt.py --diff | patch -p1   take a suggested patch
   auditor batch --repo parameter-golf.git --all --out results.jsonl
 
 exit status: 0 nothing invalid, 1 invalid, 2 usage or unreadable input, 3 pending or unknown
@@ -67,16 +72,31 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    audit.add_argument("targets", nargs="*", type=Path, metavar="TARGET", help="script or folder")
-    _clone_arguments(audit)
-    audit.add_argument("--pr", type=int, metavar="N", help="pull request to audit")
-    audit.add_argument("--at", metavar="SHA", help="commit of it, instead of its head")
+    _target_arguments(audit)
     _audit_arguments(audit)
+    audit.add_argument(
+        "--audience",
+        choices=AUDIENCES,
+        default="reviewer",
+        help="submitter: what to mend, and how; reviewer (default); auditor: everything",
+    )
+    audit.add_argument(
+        "--timeline", action="store_true", help="draw what is scored, trained and counted, in order"
+    )
     audit.add_argument("--format", choices=FORMATS, help="default: by the suffix of --output")
     audit.add_argument(
         "--output", type=Path, metavar="FILE", help="write here, not to the terminal"
     )
     audit.set_defaults(run=_audit)
+
+    fix = commands.add_parser(
+        "fix",
+        help="suggest patches for what has a certain legal variant",
+        description="Suggests patches that the rules pass; changes no file.",
+    )
+    _target_arguments(fix)
+    fix.add_argument("--diff", action="store_true", help="print the patches alone, for patch -p1")
+    fix.set_defaults(run=_fix)
 
     batch = commands.add_parser(
         "batch",
@@ -103,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
     rules = commands.add_parser("rules", help="list the rules, or explain one")
     rules.add_argument("id", nargs="?", metavar="ID", help="for example C2")
+    rules.add_argument("--markdown", type=Path, metavar="DIR", help="write a page for each rule")
     rules.set_defaults(run=_rules)
 
     demo = commands.add_parser("demo", help="audit a shipped script that carries a real fault")
@@ -123,6 +144,21 @@ def _clone_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _target_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", nargs="*", type=Path, metavar="TARGET", help="script or folder")
+    _clone_arguments(parser)
+    parser.add_argument("--pr", type=int, metavar="N", help="pull request to audit")
+    parser.add_argument("--at", metavar="SHA", help="commit of it, instead of its head")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="NAME=VALUE",
+        help="an environment variable of another run than the submitted one; repeatable",
+    )
+
+
 def _audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dynamic", action="store_true", help="also run the scorer, in a sandbox")
     parser.add_argument("--policy", metavar="P", help="a dated policy (default: the latest)")
@@ -131,24 +167,55 @@ def _audit_arguments(parser: argparse.ArgumentParser) -> None:
 def _audit(options: argparse.Namespace) -> int:
     from auditor.audit import DEFAULT_POLICY, audit_in_full
     from auditor.policy import policy
-    from auditor.submission.load import load_pull_request, load_target
+    from auditor.report.view import Audience, View
 
     chosen = policy(options.policy or DEFAULT_POLICY)
+    overrides = _overrides(options.overrides)
+    dossiers = [
+        audit_in_full(submission, policy=chosen, dynamic=options.dynamic, overrides=overrides)
+        for submission in _submissions(options)
+    ]
+    view = View(Audience(options.audience), options.timeline)
+    _deliver(dossiers, options.format, options.output, view)
+    return exit_status([dossier.audit for dossier in dossiers])
+
+
+def _submissions(options: argparse.Namespace) -> list["Submission"]:
+    from auditor.submission.load import load_pull_request, load_target
+
     if options.pr is not None and options.targets:
         raise AuditError("name targets or --pr, not both")
     if options.at and options.pr is None:
         raise AuditError("--at names a commit of a pull request: add --pr N")
     if options.pr is not None:
-        submissions = load_pull_request(_repo(options), options.pr, options.at)
-    elif options.targets:
-        submissions = [one for target in options.targets for one in load_target(target)]
-    else:
-        raise AuditError("nothing to audit: name a script, a folder, or --repo CLONE --pr N")
+        return load_pull_request(_repo(options), options.pr, options.at)
+    if options.targets:
+        return [one for target in options.targets for one in load_target(target)]
+    raise AuditError("nothing to audit: name a script, a folder, or --repo CLONE --pr N")
+
+
+def _overrides(settings: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise AuditError(f"--set {setting}: NAME=VALUE is wanted")
+        found[name] = value
+    return found
+
+
+def _fix(options: argparse.Namespace) -> int:
+    from auditor.audit import DEFAULT_POLICY, audit_in_full
+    from auditor.policy import policy
+    from auditor.report.patches import listing
+
+    overrides = _overrides(options.overrides)
+    chosen = policy(DEFAULT_POLICY)
     dossiers = [
-        audit_in_full(submission, policy=chosen, dynamic=options.dynamic)
-        for submission in submissions
+        audit_in_full(submission, policy=chosen, overrides=overrides)
+        for submission in _submissions(options)
     ]
-    _deliver(dossiers, options.format, options.output)
+    print("".join(listing(dossier, options.diff) for dossier in dossiers), end="")
     return exit_status([dossier.audit for dossier in dossiers])
 
 
@@ -162,7 +229,9 @@ def exit_status(audits: Sequence["Audit"]) -> int:
     return EXIT_VALID if verdicts == {Validity.VALID} else EXIT_UNDECIDED
 
 
-def _deliver(dossiers: list["Dossier"], wanted: str | None, output: Path | None) -> None:
+def _deliver(
+    dossiers: list["Dossier"], wanted: str | None, output: Path | None, view: "View"
+) -> None:
     """Prints the report, or writes it together with the witnesses that it names."""
     suffix = output.suffix.lower() if output else ""
     chosen = wanted or SUFFIXES.get(suffix, "terminal")
@@ -171,9 +240,9 @@ def _deliver(dossiers: list["Dossier"], wanted: str | None, output: Path | None)
 
         from auditor.report.terminal import draw
 
-        draw(Console(), dossiers)
+        draw(Console(), dossiers, view)
         return
-    text = _rendered(dossiers, chosen)
+    text = _rendered(dossiers, chosen, view)
     if output is None:
         sys.stdout.write(text)
         return
@@ -183,14 +252,14 @@ def _deliver(dossiers: list["Dossier"], wanted: str | None, output: Path | None)
         print(f"wrote {path}")
 
 
-def _rendered(dossiers: list["Dossier"], chosen: str) -> str:
+def _rendered(dossiers: list["Dossier"], chosen: str, view: "View") -> str:
     from importlib import import_module
 
     if chosen == "svg":
         from auditor.report.terminal import svg
 
-        return svg(dossiers)
-    return str(import_module(f"auditor.report.{chosen}").render(dossiers))
+        return svg(dossiers, view)
+    return str(import_module(f"auditor.report.{chosen}").render(dossiers, view))
 
 
 def _write_witnesses(dossiers: list["Dossier"], folder: Path) -> list[Path]:
@@ -264,10 +333,15 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from auditor.report.rulebook import listing, page
+    from auditor.report.rulebook import listing, page, pages
     from auditor.rules import all_rules
 
     rules = all_rules()
+    if options.markdown:
+        for name, text in pages(rules).items():
+            _write(options.markdown / name, text)
+            print(f"wrote {options.markdown / name}")
+        return EXIT_VALID
     print(page(rules, options.id) if options.id else listing(rules), end="")
     return EXIT_VALID
 
@@ -279,13 +353,14 @@ def _demo(options: argparse.Namespace) -> int:
     from auditor.demo import submission
     from auditor.policy import policy
     from auditor.report.terminal import draw
+    from auditor.report.view import View
 
     dossier = audit_in_full(submission(), policy=policy(DEFAULT_POLICY), dynamic=not options.static)
     draw(Console(), [dossier])
     print()
-    _deliver([dossier], None, options.output)
+    _deliver([dossier], None, options.output, View())
     if options.svg:
-        _write(options.svg, _rendered([dossier], "svg"))
+        _write(options.svg, _rendered([dossier], "svg", View()))
         print(f"wrote {options.svg}")
     return exit_status([dossier.audit])
 

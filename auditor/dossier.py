@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from auditor.finding import Audit, Axis, Evidence, Finding
+from auditor.fix.patch import Patch
 from auditor.program.events import Event
 from auditor.program.what_ran import Variable
 
@@ -28,6 +29,7 @@ class RuleFact:
     axis: Axis
     version: int
     source: str
+    legal: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Dossier:
 
     `titles` holds, for each finding of the audit, what its rule calls the fault. `sources` maps the
     paths that findings cite to their text; for a packed script that is its path followed by
-    `!unpacked`. `packing` says in words how a packed script was opened.
+    `!unpacked`. `packing` says in words how a packed script was opened. `patches` are suggestions:
+    the legal variant of what failed, where that is certain.
     """
 
     audit: Audit
@@ -75,6 +78,7 @@ class Dossier:
     packing: tuple[str, ...] = ()
     dynamic: bool = False
     run: RunFacts = field(default_factory=RunFacts)
+    patches: tuple[Patch, ...] = ()
 
     @cached_property
     def folder(self) -> str:
@@ -86,6 +90,10 @@ class Dossier:
         """What the rule of one of the audit's findings calls the fault."""
         pairs = zip(self.audit.findings, self.titles, strict=False)
         return next((title for own, title in pairs if own is finding), finding.rule)
+
+    def legal(self, finding: Finding) -> str:
+        """What the rule of a finding allows instead; empty where it says nothing."""
+        return next((rule.legal for rule in self.rules if rule.id == finding.rule), "")
 
     def deciding(self, finding: Finding) -> list[Variable]:
         """The variables that decide whether the lines of a finding run."""

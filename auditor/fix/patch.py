@@ -22,7 +22,8 @@ _FIXERS: Mapping[str, tuple[Fixer, str]] = {
 class Patch:
     """A suggestion: `source` is the whole file at `path` as it would be, `words` say what changes.
 
-    `diff` is unified, with `a/` and `b/` before the path.
+    `diff` is unified, with `a/` and `b/` before the path. A packed script's is of its unpacked
+    source, and its path says so.
     """
 
     rule: str
@@ -45,8 +46,7 @@ def suggest(context: Context, findings: Sequence[Finding]) -> tuple[Patch, ...]:
         for finding in failed:
             source = fixer(finding, program.path, source) or source
         if source != program.source and not _fails(rule, context, source):
-            path = program.path.removesuffix("!unpacked")
-            diff = difference(path, program.source, source)
+            diff = difference(program.path, program.source, source)
             patches.append(Patch(rule, program.path, words, source, diff))
     return tuple(patches)
 

@@ -60,7 +60,7 @@ class Span:
 
     def __str__(self) -> str:
         if not self.pieces:
-            return f"all of {self.split}"
+            return "all of validation" if self.split == "validation" else f"{self.split} tokens"
         which = "pieces before" if self.before else "piece"
         return f"{self.split} {which} {' / '.join(self.pieces)}"
 

@@ -106,7 +106,10 @@ class _Timeline:
     def _train(self, train: Train) -> Event:
         losses = [m for m in train.deps if type(m) is Nll]
         loops = _without_loops_over_optimizers(train, losses)
-        still = [loop for loop in loops if loop not in train.deps]
+        # Training batches may be drawn at random: a loop that does not count through them says
+        # nothing. Validation tokens are told by their places.
+        counted = self._validation(train)
+        still = [loop for loop in loops if counted and loop not in train.deps]
         return Event(
             Kind.TRAIN,
             self._line(train.place),
@@ -230,19 +233,13 @@ class _Page:
 
     @cached_property
     def _counters(self) -> dict[int, str]:
-        """For each loop's line, its first variable; of a `while`, the first that it counts up."""
+        """For each loop's line, its first variable; of a `while`, what it counts with."""
         found: dict[int, str] = {}
         for node in ast.walk(self.module.tree):
             if isinstance(node, ast.For | ast.AsyncFor):
                 within = [n for n in ast.walk(node.target) if isinstance(n, ast.Name)]
             elif isinstance(node, ast.While):
-                within = [
-                    s.target
-                    for s in node.body
-                    if isinstance(s, ast.AugAssign)
-                    and isinstance(s.target, ast.Name)
-                    and isinstance(s.value, ast.Constant)
-                ]
+                within = _counted(node)
             else:
                 continue
             found[node.lineno] = next((n.id for n in within if n.id != "_"), "")
@@ -266,3 +263,19 @@ class _Page:
             if named.intersection(_WITHOUT_GRADIENTS) and isinstance(node, ast.stmt):
                 found.append((node.lineno, node.end_lineno or node.lineno))
         return found
+
+
+def _counted(node: ast.While) -> list[ast.Name]:
+    """What a `while` tests and changes; else what it counts up by a constant."""
+    tested = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+    changed = [
+        n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    ]
+    up = [
+        s.target
+        for s in node.body
+        if isinstance(s, ast.AugAssign)
+        and isinstance(s.target, ast.Name)
+        and isinstance(s.value, ast.Constant)
+    ]
+    return [n for n in changed if n.id in tested] or up

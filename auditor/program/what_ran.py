@@ -19,6 +19,8 @@ from auditor.program.index import FunctionNode, Module, Program
 
 _SWITCH = {"0": False, "1": True, "false": False, "true": True, "off": False, "on": True}
 
+_NUMBERS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "SEED"}  # a 0 or 1 here switches nothing
+
 
 class Decider(StrEnum):
     """Who decided a variable's value, by rising weight."""
@@ -46,6 +48,8 @@ class Variable:
     @property
     def switch(self) -> bool | None:
         """On or off; None where the value is neither."""
+        if self.name in _NUMBERS:
+            return None
         return _SWITCH.get(self.value.strip().lower())
 
     def to_json(self) -> dict[str, Any]:

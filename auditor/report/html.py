@@ -14,19 +14,28 @@ from importlib.resources import files
 import auditor
 from auditor.dossier import Dossier
 from auditor.finding import Finding
-from auditor.report import review
+from auditor.program.events import Event
+from auditor.report import history, review
 from auditor.report.text import visible
+from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
 MAX_EVIDENCE = 8
+DIFF = {"+": "added", "-": "removed", "@": "dim"}
+LEGEND = (
+    "What happens, in order, as the data flow shows it; a box is a loop, and a piece is what one "
+    "round of the loop with that variable takes."
+)
 
 
-def render(dossiers: Sequence[Dossier]) -> str:
+def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """The page for all scripts. The same input gives the same bytes."""
     style = _style()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     title = " · ".join(_name(dossier) for dossier in dossiers)
     body = "\n".join(
-        line for number, dossier in enumerate(dossiers) for line in _Page(dossier, number).lines()
+        line
+        for number, dossier in enumerate(dossiers)
+        for line in _Page(dossier, number, view).lines()
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -63,15 +72,16 @@ def _text(text: str, limit: int = 2000) -> str:
 class _Page:
     """One script's part of the page; `number` keeps its anchors apart from the others'."""
 
-    def __init__(self, dossier: Dossier, number: int) -> None:
+    def __init__(self, dossier: Dossier, number: int, view: View) -> None:
         self.dossier = dossier
+        self.view = view
         self.audit = dossier.audit
         self.prefix = f"s{number}"
         shown = sorted(p for p in dossier.sources if p.endswith((".py", "!unpacked")))
         self.indices = {path: index for index, path in enumerate(shown)}
         self.marked = {
             (evidence.path, evidence.line): finding.status.value
-            for finding in reversed(review.shown_findings(self.audit))
+            for finding in reversed(view.findings(self.audit))
             for evidence in finding.evidence
         }
 
@@ -79,17 +89,26 @@ class _Page:
         """The page's parts, from the top."""
         yield "<main>"
         yield from self._header()
-        yield from self._answers()
+        whole = self.view.audience is not Audience.SUBMITTER
+        if whole:
+            yield from self._answers()
         yield from self._findings()
-        yield from self._numbers()
-        yield from self._rules()
-        yield from self._remarks()
+        yield from self._patches()
+        yield from self._timeline()
+        if whole:
+            yield from self._what_ran()
+            yield from self._numbers()
+            yield from self._rules()
+            yield from self._not_examined()
+        yield from self._again()
         yield from self._sources()
         yield "</main>"
 
     def _header(self) -> Iterator[str]:
         audit = self.audit
         yield f"<header><h1>{_text(_name(self.dossier))}</h1>"
+        if (warning := history.override_warning(self.dossier)) is not None:
+            yield f'<p class="warning">{_text(warning)}</p>'
         yield f'<p class="outcome">{_text(review.outcome(audit))}</p>'
         yield '<div class="verdict">'
         for label, value, kind in (
@@ -125,7 +144,7 @@ class _Page:
         yield "</ol></section>"
 
     def _findings(self) -> Iterator[str]:
-        shown = review.shown_findings(self.audit)
+        shown = [f for f in self.view.findings(self.audit) if f.status not in QUIET]
         yield f"<section><h2>Findings</h2><p class='dim'>{_text(review.counts(self.audit))}</p>"
         for finding in shown:
             yield from self._finding(finding)
@@ -141,6 +160,12 @@ class _Page:
             yield f'<p class="place">{self._link(excerpt.path, excerpt.hits[0])}</p>'
             rows = (self._row(n, t, "hit" if n in excerpt.hits else "") for n, t in excerpt.lines)
             yield f'<pre tabindex="0">{"".join(rows)}</pre>'
+        if decided := [history.decided(self.dossier, v) for v in self.dossier.deciding(finding)]:
+            marked = ", ".join(f"<code>{_text(text)}</code>" for text in decided)
+            yield f"<p class='dim'>Runs with {marked}</p>"
+        legal = self.dossier.legal(finding)
+        if self.view.mends and finding.status in MENDED and legal:
+            yield f"<p class='legal'>Legal: {_text(legal)}</p>"
         facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
         facts += [f"precedent {', '.join(finding.precedent)}"] if finding.precedent else []
         yield f'<p class="dim">{_text("; ".join(facts))}</p>'
@@ -148,6 +173,64 @@ class _Page:
             name = review.witness_name(self.audit, finding)
             yield f"<p>Replay: <code>auditor replay {_text(name)}</code></p>"
         yield "</article>"
+
+    def _patches(self) -> Iterator[str]:
+        if self.dossier.patches:
+            yield "<section><h2>Suggested patch</h2>"
+            for patch in self.dossier.patches:
+                yield f"<p><code>{_text(patch.rule)}</code>: {_text(patch.words)}.</p>"
+                rows = (
+                    f'<span class="row {DIFF.get(line[:1], "")}">{_text(line) or " "}\n</span>'
+                    for line in patch.diff.splitlines()
+                )
+                yield f'<pre class="diff" tabindex="0">{"".join(rows)}</pre>'
+            yield "</section>"
+
+    def _timeline(self) -> Iterator[str]:
+        """Loops as boxes, nested as they run; what findings rest on stands out."""
+        if not self.dossier.run.timeline:
+            return
+        yield "<section><h2>Timeline</h2>"
+        yield f"<p class='dim'>{_text(LEGEND)}</p><ol class='timeline'>"
+        depth = 0
+        for row in history.rows(self.dossier):
+            yield "</ol></li>" * (depth - row.depth)
+            depth = row.depth
+            if row.turn is not None:
+                depth += 1
+                where = self._link(row.turn.line.path, row.turn.line.line)
+                yield f"<li class='loop'><p><code>{_text(history.heading(row.turn))}</code>"
+                yield f" {where} <span class='dim'>{_text(row.turn.line.function)}</span></p><ol>"
+            if row.event is not None:
+                yield from self._event(row, row.event)
+        yield "</ol></li>" * depth + "</ol></section>"
+
+    def _event(self, row: history.Row, event: Event) -> Iterator[str]:
+        kind = event.kind.value
+        places = " ".join(self._link(line.path, line.line) for line in row.lines)
+        flags = "".join(f" <b class='flag'>{_text(flag)}</b>" for flag in row.flags)
+        yield f"<li class='event'><span class='kind {kind}'>{kind}</span><div>{places} "
+        yield f"<span class='dim'>{_text(event.line.function)}</span>{flags}"
+        if details := "; ".join(event.details()):
+            yield f"<p>{_text(details)}</p>"
+        yield "</div></li>"
+
+    def _what_ran(self) -> Iterator[str]:
+        variables = history.variables_by_weight(self.dossier)
+        if not variables:
+            return
+        yield f"<section><h2>What ran</h2><details><summary>{len(variables)} environment variables"
+        yield " that the script reads</summary><div class='wide'><table><thead><tr>"
+        yield "".join(f"<th>{n}</th>" for n in ("variable", "value", "decided by", "place"))
+        yield "</tr></thead><tbody>"
+        for v in variables:
+            switch = {True: "on", False: "off", None: ""}[v.switch]
+            place = v.evidence
+            where = self._link(place.path, place.line) if place.path else _text(place.text)
+            yield f"<tr><td><code>{_text(v.name)}</code></td><td><code>{_text(v.value)}</code> "
+            yield f"<span class='{switch or 'dim'}'>{switch}</span></td>"
+            yield f"<td>{v.decider.value}</td><td>{where}</td></tr>"
+        yield "</tbody></table></div></details></section>"
 
     def _row(self, number: int, text: str, kind: str, anchor: str = "") -> str:
         identity = f' id="{anchor}"' if anchor else ""
@@ -189,11 +272,13 @@ class _Page:
             yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         yield "</tbody></table></div></section>"
 
-    def _remarks(self) -> Iterator[str]:
+    def _not_examined(self) -> Iterator[str]:
         if self.audit.not_examined:
             yield "<section><h2>Not examined</h2><ul>"
             yield "".join(f"<li>{_text(text)}</li>" for text in self.audit.not_examined)
             yield "</ul></section>"
+
+    def _again(self) -> Iterator[str]:
         yield f"<section><h2>Run it again</h2><pre>{_text(review.rerun(self.dossier))}</pre>"
         if self.dossier.files:
             yield f"<details><summary>Files ({len(self.dossier.files)})</summary>"

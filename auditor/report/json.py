@@ -1,21 +1,46 @@
-"""The report for machines: one JSON object a script, one script a line, as in `results.jsonl`."""
+"""The report for machines: one JSON object a script, one script a line."""
 
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit
+from auditor.report.view import DEFAULT, View
 
 
-def render(dossiers: Sequence[Dossier]) -> str:
-    """JSON Lines."""
-    return "".join(line(dossier.audit) + "\n" for dossier in dossiers)
+def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:  # noqa: ARG001
+    """JSON Lines: everything that is known, for whoever reads.
+
+    Beside the fields of `results.jsonl` an object holds the `configuration`, the `timeline`, the
+    suggested `patches`, and with each finding the variables that decide whether its lines run.
+    """
+    return "".join(_dump(_in_full(dossier)) + "\n" for dossier in dossiers)
+
+
+def _in_full(dossier: Dossier) -> dict[str, Any]:
+    found = dossier.audit.to_json()
+    for finding, entry in zip(dossier.audit.findings, found["findings"], strict=True):
+        entry["decided_by"] = [variable.name for variable in dossier.deciding(finding)]
+    return {
+        **found,
+        "configuration": [variable.to_json() for variable in dossier.run.variables],
+        "timeline": [event.to_json() for event in dossier.run.timeline],
+        "patches": [
+            {"rule": patch.rule, "path": patch.path, "words": patch.words, "diff": patch.diff}
+            for patch in dossier.patches
+        ],
+    }
 
 
 def line(audit: Audit) -> str:
     """One audit as one line of JSON, without its newline; figures that are not finite are null."""
-    return json.dumps(_finite(audit.to_json()), ensure_ascii=False, allow_nan=False)
+    return _dump(audit.to_json())
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: object) -> object:

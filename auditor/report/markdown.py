@@ -10,29 +10,44 @@ from collections.abc import Sequence
 import auditor
 from auditor.dossier import Dossier, Excerpt
 from auditor.finding import Evidence, Finding
-from auditor.report import review
+from auditor.program.what_ran import Decider
+from auditor.report import history, review
 from auditor.report.text import code_block, code_span, markdown
+from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
 MAX_EVIDENCE = 4
 
 
-def render(dossiers: Sequence[Dossier]) -> str:
+def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """The reviews of all scripts, one after the other."""
-    return "\n\n---\n\n".join(_review(dossier) for dossier in dossiers) + "\n"
+    return "\n\n---\n\n".join(_review(dossier, view) for dossier in dossiers) + "\n"
 
 
-def _review(dossier: Dossier) -> str:
-    parts = [
-        *_header(dossier),
-        *_answers(dossier),
-        *_verdict(dossier),
-        *_findings(dossier),
-        *_numbers(dossier),
-        *_rules(dossier),
-        *_witnesses(dossier),
-        *_not_examined(dossier),
-        *_again(dossier),
-    ]
+def _review(dossier: Dossier, view: View) -> str:
+    if view.audience is Audience.SUBMITTER:
+        parts = [
+            *_header(dossier),
+            *_verdict(dossier),
+            *_findings(dossier, view),
+            *_patches(dossier),
+            *_timeline(dossier, view),
+            *_again(dossier),
+        ]
+    else:
+        parts = [
+            *_header(dossier),
+            *_answers(dossier),
+            *_verdict(dossier),
+            *_findings(dossier, view),
+            *_patches(dossier),
+            *_numbers(dossier),
+            *_rules(dossier),
+            *_timeline(dossier, view),
+            *_what_ran(dossier),
+            *_witnesses(dossier),
+            *_not_examined(dossier),
+            *_again(dossier),
+        ]
     return "\n\n".join(parts)
 
 
@@ -47,7 +62,9 @@ def _header(dossier: Dossier) -> list[str]:
         f"- auditor {auditor.__version__}, policy {code_span(audit.policy)}, "
         f"rules {code_span(dossier.rules_version or 'none')}"
     )
-    return [f"### Audit of {code_span(name)}", "\n".join(rows)]
+    warning = history.override_warning(dossier)
+    banner = [f"> **{markdown(warning)}**"] if warning is not None else []
+    return [f"### Audit of {code_span(name)}", *banner, "\n".join(rows)]
 
 
 def _answers(dossier: Dossier) -> list[str]:
@@ -75,9 +92,11 @@ def _verdict(dossier: Dossier) -> list[str]:
     return ["#### Verdict", "\n".join(lines)]
 
 
-def _findings(dossier: Dossier) -> list[str]:
+def _findings(dossier: Dossier, view: View) -> list[str]:
     parts = []
-    for finding in review.shown_findings(dossier.audit):
+    for finding in view.findings(dossier.audit):
+        if finding.status in QUIET:  # these stand in the table of every rule
+            continue
         title = markdown(dossier.title(finding))
         parts.append(f"**{finding.status.value} {code_span(finding.rule)}: {title}**")
         parts.append(
@@ -86,7 +105,41 @@ def _findings(dossier: Dossier) -> list[str]:
         )
         for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
             parts += [code_span(dossier.short(excerpt.place)), _quote(excerpt)]
+        if decided := [history.decided(dossier, v) for v in dossier.deciding(finding)]:
+            parts.append("Runs with " + ", ".join(code_span(text) for text in decided))
+        if view.mends and finding.status in MENDED and dossier.legal(finding):
+            parts.append(f"Legal: {markdown(dossier.legal(finding))}")
     return ["#### Findings", *parts] if parts else []
+
+
+def _patches(dossier: Dossier) -> list[str]:
+    parts = []
+    for patch in dossier.patches:
+        parts.append(f"A suggestion for {code_span(patch.rule)}: {markdown(patch.words)}.")
+        parts.append(code_block(patch.diff.splitlines(), "diff"))
+    return ["#### Suggested patch", *parts] if parts else []
+
+
+def _timeline(dossier: Dossier, view: View) -> list[str]:
+    if not view.history or not dossier.run.timeline:
+        return []
+    return ["#### Timeline", code_block([text for _, text in history.drawing(dossier, 100)])]
+
+
+def _what_ran(dossier: Dossier) -> list[str]:
+    """The switches, and the variables that the script's own defaults do not decide."""
+    rows = [
+        f"| {code_span(v.name, True)} | {code_span(v.value, True)} | {v.decider.value} | "
+        f"{_place(dossier, v.evidence, True) if v.evidence.path else markdown(v.evidence.text)} |"
+        for v in history.variables_by_weight(dossier)
+        if v.switch is not None or v.decider is not Decider.DEFAULT
+    ]
+    if not rows:
+        return []
+    rest = len(dossier.run.variables) - len(rows)
+    table = "\n".join(["| variable | value | decided by | place |", "|---|---|---|---|", *rows])
+    summary = f"{len(rows)} variables, and {rest} at the script's defaults"
+    return ["#### What ran", f"<details><summary>{summary}</summary>", table, "</details>"]
 
 
 def _quote(excerpt: Excerpt) -> str:

@@ -7,10 +7,7 @@ from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
-
-# What matters most comes first; `pass` and `n/a` are counted and not spelled out.
-SHOWN_ORDER = (Status.FAIL, Status.PENDING, Status.UNKNOWN, Status.NOTE)
-QUIET = (Status.PASS, Status.NOT_APPLICABLE)
+from auditor.report.view import QUIET, SHOWN_ORDER
 
 OUTCOMES = {
     Validity.INVALID: "the score does not stand under these rules",
@@ -78,12 +75,6 @@ COMMON_ANSWERS = {
 NO_RULE = "not examined: this version has no rule for it"
 
 
-def shown_findings(audit: Audit) -> list[Finding]:
-    """The findings that a report spells out, the gravest first, each rule's together."""
-    shown = [finding for finding in audit.findings if finding.status in SHOWN_ORDER]
-    return sorted(shown, key=lambda f: (SHOWN_ORDER.index(f.status), f.rule))
-
-
 def answers(audit: Audit) -> list[Answer]:
     """The four questions, answered from the findings alone."""
     found = []
@@ -142,11 +133,6 @@ def counts(audit: Audit) -> str:
     return ", ".join(parts) or "no findings"
 
 
-def quiet_rules(audit: Audit, status: Status) -> str:
-    """The rules that ended with `status`, for one line."""
-    return ", ".join(sorted({f.rule for f in audit.findings if f.status == status}))
-
-
 def figure(name: str, value: Any) -> str:
     """One of an audit's numbers in words; sizes are grouped by thousands."""
     if isinstance(value, list | tuple):
@@ -162,6 +148,8 @@ def rerun(dossier: Dossier) -> str:
     """The command that makes this report again."""
     audit = dossier.audit
     flags = " --dynamic" if dossier.dynamic else ""
+    for name, value in audit.overrides.items():
+        flags += f" --set {shlex.quote(f'{name}={value}')}"
     if audit.pr is not None and audit.head is not None:
         target = f"--repo CLONE --pr {audit.pr} --at {audit.head}"
     else:

@@ -13,14 +13,26 @@ from rich.text import Text
 import auditor
 from auditor.dossier import Dossier, Excerpt
 from auditor.finding import Finding, Readiness, Status, Validity
-from auditor.report import review
+from auditor.program.events import Kind
+from auditor.program.what_ran import Decider
+from auditor.report import history, review
 from auditor.report.text import visible
+from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
 STYLES = {
     Status.FAIL: "bold red",
     Status.PENDING: "bold magenta",
     Status.UNKNOWN: "bold yellow",
     Status.NOTE: "bold cyan",
+    Status.PASS: "green",
+    Status.NOT_APPLICABLE: "dim",
+}
+EVENT_STYLES = {
+    Kind.SCORE: "bold blue",
+    Kind.TRAIN: "bold magenta",
+    Kind.COUNT: "bold cyan",
+    Kind.EXPORT: "bold yellow",
+    Kind.REPORT: "bold green",
 }
 VERDICT_STYLES = {
     Validity.VALID: "bold green",
@@ -31,6 +43,7 @@ VERDICT_STYLES = {
     Readiness.NOT_READY: "bold red",
     Readiness.UNKNOWN: "bold yellow",
 }
+DIFF_STYLES = {"+": "green", "-": "red"}
 MAX_EVIDENCE = 6
 # No font is fetched: the picture must show without a network and must not tell who looks at it.
 SVG_FORMAT = """\
@@ -82,32 +95,32 @@ SVG_THEME = TerminalTheme(
 )
 
 
-def render(dossiers: Sequence[Dossier], width: int = 100) -> str:
+def render(dossiers: Sequence[Dossier], view: View = DEFAULT, width: int = 100) -> str:
     """The report as plain text."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=False)
-    draw(console, dossiers)
+    draw(console, dossiers, view)
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
-def svg(dossiers: Sequence[Dossier], width: int = 100) -> str:
+def svg(dossiers: Sequence[Dossier], view: View = DEFAULT, width: int = 100) -> str:
     """The report as a picture of a terminal."""
     console = Console(file=io.StringIO(), width=width, record=True, force_terminal=True)
-    draw(console, dossiers)
+    draw(console, dossiers, view)
     return console.export_svg(
         title="auditor", theme=SVG_THEME, code_format=SVG_FORMAT, unique_id="report"
     )
 
 
-def draw(console: Console, dossiers: Sequence[Dossier]) -> None:
+def draw(console: Console, dossiers: Sequence[Dossier], view: View = DEFAULT) -> None:
     """Prints the report of every script, one after the other."""
     for index, dossier in enumerate(dossiers):
         if index:
             console.print(Rule(style="dim"))
-        console.print(Group(*_report(dossier)), highlight=False)
+        console.print(Group(*_report(dossier, view, console.width)), highlight=False)
 
 
-def _report(dossier: Dossier) -> list[RenderableType]:
+def _report(dossier: Dossier, view: View, width: int) -> list[RenderableType]:
     audit = dossier.audit
     head = Text(visible(dossier.short(audit.path)), style="bold")
     if audit.blob:
@@ -118,21 +131,31 @@ def _report(dossier: Dossier) -> list[RenderableType]:
     if dossier.folder:
         parts.append(Text(f"  {visible(dossier.folder)}", style="dim", overflow="fold"))
     parts += [Text(f"  {visible(step)}", style="dim") for step in dossier.packing]
+    if (warning := history.override_warning(dossier)) is not None:
+        parts += ["", Text(visible(warning), style="bold yellow")]
     parts.append("")
-    for finding in review.shown_findings(audit):
-        parts += _finding(dossier, finding)
+    for finding in view.findings(audit):
+        parts += _finding(dossier, finding, view)
+    parts += _patches(dossier, view)
     parts.append(_verdict(dossier))
-    parts += _footer(dossier)
+    if view.history:
+        parts += _timeline(dossier, width)
+    if view.audience is Audience.AUDITOR:
+        parts += [*_what_ran(dossier), *_numbers(dossier)]
+    parts += _footer(dossier, view)
     return parts
 
 
-def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
+def _finding(dossier: Dossier, finding: Finding, view: View) -> list[RenderableType]:
     style = STYLES[finding.status]
+    if finding.status in QUIET:  # the title names a fault that is not there
+        head = Text(f"{finding.status.value}[{finding.rule}]", style=style)
+        return [head.append(f": {visible(finding.reason, 2000)}", "default"), ""]
     head = Text.assemble(
         (f"{finding.status.value}[{finding.rule}]", style),
         (f": {visible(dossier.title(finding))}", "bold"),
     )
-    parts: list[RenderableType] = [head, Padding(Text(visible(finding.reason, 2000)), (0, 0, 0, 2))]
+    parts: list[RenderableType] = [head, _indented(finding.reason)]
     for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
         parts += _quoted(dossier, excerpt, style)
     if len(finding.evidence) > MAX_EVIDENCE:
@@ -141,12 +164,21 @@ def _finding(dossier: Dossier, finding: Finding) -> list[RenderableType]:
     facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
     if finding.precedent:
         facts.append("precedent " + ", ".join(visible(p) for p in finding.precedent))
-    parts.append(Padding(Text("; ".join(facts), style="dim"), (0, 0, 0, 2)))
+    decided = [history.decided(dossier, variable) for variable in dossier.deciding(finding)]
+    if decided:
+        parts.append(_indented(f"runs with {', '.join(decided)}", "dim"))
+    parts.append(_indented("; ".join(facts), "dim"))
+    if view.mends and finding.status in MENDED and dossier.legal(finding):
+        parts.append(_indented(f"legal: {dossier.legal(finding)}", "green"))
     if finding.witness is not None:
         name = review.witness_name(dossier.audit, finding)
         parts.append(Text(f"  replay with: auditor replay {name}", style="dim"))
     parts.append("")
     return parts
+
+
+def _indented(text: str, style: str = "") -> Padding:
+    return Padding(Text(visible(text, 2000), style=style), (0, 0, 0, 2))
 
 
 def _quoted(dossier: Dossier, excerpt: Excerpt, style: str) -> list[RenderableType]:
@@ -179,14 +211,69 @@ def _verdict(dossier: Dossier) -> Table:
     return table
 
 
-def _footer(dossier: Dossier) -> list[RenderableType]:
+def _patches(dossier: Dossier, view: View) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for patch in dossier.patches:
+        parts.append(Text(f"suggestion[{patch.rule}]: {patch.words}", style="bold green"))
+        if view.mends:
+            parts += [
+                Text(
+                    f"    {visible(line)}",
+                    style=DIFF_STYLES.get(line[:1], "dim"),
+                    no_wrap=True,
+                    overflow="ellipsis",
+                )
+                for line in patch.diff.splitlines()
+            ]
+        else:
+            parts.append(Text("  see it with: auditor fix TARGET --diff", style="dim"))
+        parts.append("")
+    return parts
+
+
+def _timeline(dossier: Dossier, width: int) -> list[RenderableType]:
+    parts: list[RenderableType] = ["", Text("timeline", style="bold")]
+    if not dossier.run.timeline:
+        parts.append(Text("  no event was found", style="dim"))
+    described: history.Row | None = None
+    for row, text in history.drawing(dossier, width - 2):
+        line = Text(f"  {visible(text)}", style="dim", no_wrap=True, overflow="ellipsis")
+        if row.event is not None and row is not described:
+            described = row
+            line.stylize("not dim")
+            line.highlight_words([row.event.kind.value.upper()], EVENT_STYLES[row.event.kind])
+            line.highlight_regex(r"<- .*", "bold red")
+        parts.append(line)
+    return parts
+
+
+def _what_ran(dossier: Dossier) -> list[RenderableType]:
+    """Every switch, and every other variable that the script's own default does not decide."""
+    parts: list[RenderableType] = ["", Text("what ran", style="bold")]
+    variables = history.variables_by_weight(dossier)
+    for variable in variables:
+        if variable.switch is None and variable.decider is Decider.DEFAULT:
+            continue
+        state = {True: "on", False: "off", None: ""}[variable.switch]
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"  {state:<4}", style="green" if variable.switch else "dim")
+        line.append(visible(history.decided(dossier, variable)))
+        parts.append(line)
+    rest = sum(v.switch is None and v.decider is Decider.DEFAULT for v in variables)
+    parts.append(Text(f"  {rest} other variables at the script's defaults", style="dim"))
+    return parts
+
+
+def _numbers(dossier: Dossier) -> list[RenderableType]:
+    rows = [f"  {name}: {review.figure(name, v)}" for name, v in dossier.audit.numbers.items()]
+    return ["", Text("numbers", style="bold"), *(Text(visible(row)) for row in rows)]
+
+
+def _footer(dossier: Dossier, view: View) -> list[RenderableType]:
     audit = dossier.audit
     parts: list[RenderableType] = ["", Text(review.counts(audit))]
-    for status in review.QUIET:
-        rules = review.quiet_rules(audit, status)
-        if rules:
-            parts.append(Text(f"not shown: {status.value} {rules}", style="dim"))
-    if audit.not_examined:
+    parts += [Text(f"not shown: {text}", style="dim") for text in view.hidden(audit)]
+    if audit.not_examined and view.audience is not Audience.SUBMITTER:
         parts.append(Text("not examined:"))
         parts += [Padding(Text(f"- {visible(t)}"), (0, 0, 0, 2)) for t in audit.not_examined]
     parts.append(

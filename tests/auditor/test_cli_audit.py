@@ -61,6 +61,8 @@ def test_a_pending_script_is_neither_valid_nor_invalid(clean: Path) -> None:
         (["audit", "x.py", "--at", "abcd"], "add --pr"),
         (["audit", "x.py", "--policy", "mine"], "no policy is called 'mine'"),
         (["batch", "--prs", "nowhere.txt", "--out", "x.jsonl"], "PARAMETER_GOLF_REPO"),
+        (["audit", "x.py", "--set", "TTT_ENABLED"], "NAME=VALUE is wanted"),
+        (["fix"], "nothing to audit"),
         (["rules", "Z9"], "no rule 'Z9'"),
         (["replay", "nowhere.json"], "nowhere.json"),
     ],
@@ -174,12 +176,12 @@ def test_what_was_not_examined_is_said(challenge: Any) -> None:
     assert "weights.py: its blob is missing from this clone" in text
     assert "secrets.txt: a symbolic link: not followed" in text
     assert "the dynamic probes were not asked for" in text
-    assert "rules without a check in this version: C1" in text
+    assert "rules without a check in this version: " in text
 
 
 def test_rules_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules"]) == 0
-    assert "C2b  validity" in capsys.readouterr().out
+    assert "  C2b  a lookup key is mixed with the token" in capsys.readouterr().out
     assert main(["rules", "c2b"]) == 0
     page = capsys.readouterr().out
     for part in ("C2b: ", "What: ", "Why: ", "Source: ", "Legal: ", "Invalid:", "Valid:"):
