@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.finding import Axis, Finding, Status
-from auditor.program.dataflow.marks import Loop, Nll, Source, Token, Train, Weights
+from auditor.program.early_training import early_training, one_a_line
 from auditor.rules.base import Context, Rule
-
-_WINDOW_FIT = (
-    "a tensor made for this window is fitted to its tokens before they are scored; whether the "
-    "fitted positions are among the scored ones is not decided here, and issue 1336 is open"
-)
 
 
 class UpdateBeforeScore(Rule):
@@ -35,12 +30,10 @@ class UpdateBeforeScore(Rule):
     precedents = ("#568", "#1376", "#1972")
     legal = (
         "Scoring a chunk, then any number of epochs on it; a fresh adapter per document under the "
-        "same order; training on training data; a warm-up on an object that is thrown away."
+        "same order; training on training data; a warm-up on an object that is thrown away. A "
+        "tensor fitted anew to each window is looked at under C7."
     )
-    known_misses = (
-        "weights changed inside C, CUDA or Triton code",
-        "a tensor fitted per window (SLOT) is pending whichever positions it is fitted to",
-    )
+    known_misses = ("weights changed inside C, CUDA or Triton code",)
     valid = (
         """
 import numpy as np, torch, math
@@ -84,66 +77,12 @@ print(total / math.log(2))
         if not trace.reports:
             yield self.finding(Status.UNKNOWN, "no loss that is reported in bits was found")
             return
-        found: dict[Train, tuple[Nll, str]] = {}
-        for nll in trace.reported(Nll):
-            if _on_validation(nll.deps):
-                for train in trace.trains:
-                    reason = _too_early(train, nll) if _on_validation(train.deps) else None
-                    if reason is not None:
-                        found.setdefault(train, (nll, reason))
+        found = tuple(e for e in early_training(trace) if not e.of_window)
         if not found:
             yield self.finding(
                 Status.PASS, "no weight is trained on validation tokens ahead of their score"
             )
-        said: set[object] = set()
-        for train, (nll, reason) in found.items():
-            if train.place not in said:
-                said.add(train.place)
-                shown = (context.evidence(train.place), context.evidence(nll.place))
-                if _is_window_fit(train, nll):
-                    yield self.finding(Status.PENDING, _WINDOW_FIT, shown)
-                else:
-                    yield self.doubtful(context, reason, shown, {train.doubt or nll.doubt})
-
-
-def _is_window_fit(train: Train, nll: Nll) -> bool:
-    """Whether what is trained is a lone tensor that each window makes anew."""
-    lone = train.module.kind.rpartition(".")[2] in ("Tensor", "Parameter")
-    return lone and any(loop in train.fresh for loop in _shared_loops(train.loops, nll.loops))
-
-
-def _on_validation(deps: frozenset[object]) -> bool:
-    splits = {m.split for m in deps if type(m) is Source}
-    return "val" in splits
-
-
-def _too_early(train: Train, nll: Nll) -> str | None:
-    """Why `train` comes before the score `nll` of tokens that it saw, if it does."""
-    shared = _shared_loops(train.loops, nll.loops)
-    if train in nll.deps:
-        if not shared:
-            return (
-                "weights are trained on validation tokens, and a later pass with those weights "
-                "scores the same tokens"
-            )
-        if _tokens(train) & _tokens(nll):
-            return "a chunk of validation tokens is trained on ahead of its own score"
-    elif train.order > nll.order and any(
-        type(m) is Weights and m.module is train.module for m in nll.deps
-    ):
-        for loop in shared:
-            repeated = not loop.once and loop not in nll.deps and loop not in nll.first_only
-            if repeated and loop not in train.fresh:
-                return (
-                    "a loop passes over the same validation tokens again: what is scored in a "
-                    "later pass was trained on in an earlier one"
-                )
-    return None
-
-
-def _shared_loops(left: tuple[Loop, ...], right: tuple[Loop, ...]) -> list[Loop]:
-    return [a for a, b in zip(left, right, strict=False) if a is b]
-
-
-def _tokens(event: Train | Nll) -> frozenset[Token]:
-    return frozenset(m for m in event.deps if type(m) is Token)
+        for early in one_a_line(found):
+            shown = (context.evidence(early.train.place), context.evidence(early.nll.place))
+            doubts = {early.train.doubt or early.nll.doubt}
+            yield self.doubtful(context, early.reason, shown, doubts)

@@ -8,7 +8,15 @@ from typing import Any
 
 from auditor.program.dataflow.heap import Heap, Index, start_of
 from auditor.program.dataflow.library import SAME, SHAPE
-from auditor.program.dataflow.marks import GRADIENT, MODEL, ZERO, Affine, Loop, Source
+from auditor.program.dataflow.marks import (
+    GRADIENT,
+    MODEL,
+    ZERO,
+    Affine,
+    Loop,
+    Positions,
+    Source,
+)
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -67,11 +75,13 @@ class Access(Heap):
         parts: list[Value] = []
         lower: Affine = ZERO
         basic, picks, sliced = True, False, False
+        places: Positions | None = None
         for part in nodes:
             if isinstance(part, ast.Slice):
                 bounds = [self.eval(b) for b in (part.lower, part.upper, part.step) if b]
                 lower = self.eval(part.lower).affine() if part.lower else ZERO
                 sliced = True
+                places = _places(part, bounds) or places
                 deps = frozenset(m for b in bounds for m in b.all_deps() if type(m) is Loop)
                 if deps:
                     parts.append(Value(deps))
@@ -87,7 +97,7 @@ class Access(Heap):
                 basic = False
             else:
                 picks = True
-        return Index(tuple(parts), lower, basic, picks, sliced)
+        return Index(tuple(parts), lower, basic, picks, sliced, places)
 
     def attribute(self, base: Value, name: str, node: ast.AST) -> Value:
         """`base.name`."""
@@ -157,6 +167,20 @@ class Access(Heap):
         if not methods:
             return value
         return Value(objects=tuple(Bound(m, (Value(objects=(cls,)),)) for m in methods))
+
+
+def _places(node: ast.Slice, bounds: list[Value]) -> Positions | None:
+    """What a slice leaves of an axis, unless it only drops a place or two at an end."""
+    values = iter(bounds)
+    lower, upper = (
+        None if end is None or _near_end(bound := next(values)) else bound.affine()
+        for end in (node.lower, node.upper)
+    )
+    return None if lower is None and upper is None else Positions(lower, upper)
+
+
+def _near_end(bound: Value) -> bool:
+    return bound.const is None or (type(bound.const) is int and -3 < bound.const < 3)
 
 
 def sources_of(text: str) -> frozenset[Source]:

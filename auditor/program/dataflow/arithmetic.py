@@ -5,7 +5,20 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from auditor.program.dataflow.marks import NONE, Marks, Place, Ratio, Read, Token, affine_sum
+from auditor.program.dataflow.marks import (
+    MODEL,
+    NONE,
+    UNREAD,
+    ZERO,
+    Marks,
+    Nll,
+    Place,
+    Positions,
+    Ratio,
+    Read,
+    Token,
+    affine_sum,
+)
 from auditor.program.dataflow.values import UNSET, Value, constant, linear_of
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -56,6 +69,10 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         if folded is not UNSET:
             return Value(left.deps | right.deps, const=folded)
     deps = left.all_deps() | right.all_deps()
+    if kind is ast.Mult and MODEL in deps:
+        deps |= _masking(left, right)
+    elif kind is ast.Sub and left.const == 1:
+        deps = inverted(deps)
     if kind in (ast.Div, ast.Sub):
         deps |= ratios(left, right, place)
     linear = (linear_of(left) | linear_of(right)) if kind in _LINEAR else NONE
@@ -82,6 +99,36 @@ def mix(*values: Value) -> frozenset[Token]:
     return frozenset().union(*(v.tokens() | v.mixed for v in values))
 
 
+def _masking(left: Value, right: Value) -> Marks:
+    """A loss times something else: a mask, of which it is not known which places it leaves."""
+    for loss, other in ((left, right), (right, left)):
+        if other.const is UNSET and any(type(m) is Nll for m in loss.deps):
+            deps = other.all_deps()
+            return NONE if any(type(m) is Nll for m in deps) else unread(deps)
+    return NONE
+
+
+def unread(deps: Marks) -> Marks:
+    """A mark for what masks a loss, unless `deps` tell which places it leaves."""
+    return NONE if any(type(m) is Positions for m in deps) else frozenset((UNREAD,))
+
+
+def inverted(deps: Marks) -> Marks:
+    """The marks of a mask's complement."""
+    if MODEL in deps or not any(type(m) is Positions for m in deps):
+        return deps
+    return frozenset(m.others() if type(m) is Positions and m.known else m for m in deps)
+
+
+def _admitted(kind: ast.cmpop, left: Value, right: Value) -> Marks:
+    """`arange(n) < s`: the places that the mask admits."""
+    if left.position != ZERO or left.const is not UNSET:
+        return NONE
+    if isinstance(kind, ast.Lt | ast.LtE):
+        return frozenset((Positions(None, right.affine()),))
+    return frozenset((Positions(right.affine(), None),))
+
+
 def compare(kinds: list[ast.cmpop], values: list[Value]) -> Value:
     """`a < b <= c`: a constant where all are; else a gate that carries the marks."""
     result: Any = True
@@ -91,7 +138,8 @@ def compare(kinds: list[ast.cmpop], values: list[Value]) -> Value:
         else:
             result = _fold(_COMPARE[type(kind)], left.const, right.const)
         if result is UNSET:
-            return Value(frozenset().union(*(v.all_deps() for v in values)))
+            deps = frozenset().union(*(v.all_deps() for v in values))
+            return Value(deps | _admitted(kinds[0], values[0], values[1]))
         if not result:
             break
     return constant(result)
@@ -147,7 +195,7 @@ def unary(kind: type[ast.unaryop], value: Value) -> Value:
         return value.replace(
             deps=value.all_deps(), linear=linear_of(value), objects=(), position=None
         )
-    return Value(value.all_deps())
+    return Value(inverted(value.all_deps()))
 
 
 def ratios(left: Value, right: Value, place: Place) -> Marks:

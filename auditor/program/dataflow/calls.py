@@ -8,7 +8,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.arrays import ARRAY_HANDLERS, Arguments, Handler, keyed
 from auditor.program.dataflow.containers import CONTAINER_HANDLERS, Containers
-from auditor.program.dataflow.expressions import operator_method, parameters_of
+from auditor.program.dataflow.expressions import computed, operator_method, parameters_of
 from auditor.program.dataflow.heap import element, instances, own
 from auditor.program.dataflow.marks import MODEL, Source, Train
 from auditor.program.dataflow.values import (
@@ -174,7 +174,10 @@ class Calls(Containers):
             return NOTHING
         if last[:1].isupper() and last not in library.SAME:
             return self._construct(name, last, args, named, node)
-        return self.library(Arguments(last, node, args, named))
+        result = self.library(Arguments(last, node, args, named))
+        if name in ("max", "min") and len(args) == 2 and not result.objects:
+            return result.replace(position=computed(name, args))
+        return result
 
     def _construct(
         self, name: str, last: str, args: list[Value], named: dict[str, Value], node: ast.AST
@@ -230,6 +233,8 @@ class Calls(Containers):
             if call.name in library.LINEAR
             else frozenset()
         )
+        if call.name in library.MASKING and MODEL in deps:
+            deps |= arithmetic.unread(deps)
         mixed = arithmetic.mix(*values) if call.name in library.HASHES else base.mixed
         return Value(deps, linear=linear, mixed=mixed)
 

@@ -10,7 +10,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
 from auditor.program.dataflow.heap import Index, element, instances
-from auditor.program.dataflow.marks import ZERO, Loop
+from auditor.program.dataflow.marks import ZERO, Affine, Computed, Loop
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -28,6 +28,12 @@ from auditor.program.dataflow.values import (
 
 _LN2 = math.log(2.0)
 _BITS = (_LN2, 1 / _LN2)
+
+
+def computed(name: str, values: list[Value]) -> Affine:
+    """The position that `name` makes of `values`: the same wherever it is computed."""
+    deps = frozenset().union(*(v.deps for v in values))
+    return frozenset(((Computed(name, tuple(v.affine() for v in values), deps), 1),)), 0
 
 
 def is_bit_factor(value: Value) -> bool:
@@ -154,7 +160,9 @@ class Expressions(Access):
         truth = self.truth(self.eval(node.test))
         if truth is not None:
             return self.eval(node.body if truth else node.orelse)
-        return join([self.eval(node.body), self.eval(node.orelse)])
+        ways = [self.eval(node.body), self.eval(node.orelse)]
+        either = join(ways)
+        return either if either.objects else either.replace(position=computed("if", ways))
 
     def _sequence(self, node: ast.Tuple | ast.List | ast.Set) -> Value:
         kind = type(node).__name__.lower()

@@ -8,7 +8,7 @@ from auditor.program.configuration import Configuration
 from auditor.program.dataflow.calls import Calls
 from auditor.program.dataflow.expressions import parameters_of
 from auditor.program.dataflow.machine import BudgetError
-from auditor.program.dataflow.marks import MODEL, Marks, Token, Weights
+from auditor.program.dataflow.marks import MODEL, Marks, Positions, Token, Weights
 from auditor.program.dataflow.values import (
     NOTHING,
     Bound,
@@ -197,10 +197,15 @@ def _of_network(function: Bound, result: Value, args: list[Value]) -> Value:
     if not modules or not deps:
         return result
     given = frozenset().union(*(a.tokens() for a in args))
-    inside = frozenset(m for m in deps if type(m) is Token) - given
+    inside: Marks = frozenset(m for m in deps if type(m) is Token) - given
+    inside |= frozenset(m for m in deps if type(m) is Positions) - _positions(args)
     weights = frozenset().union(*map(_weights, modules))
     kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
     return result.replace(deps=(deps - inside) | weights, objects=kept)
+
+
+def _positions(args: list[Value]) -> Marks:
+    return frozenset(m for a in args for m in a.all_deps() if type(m) is Positions)
 
 
 def _weights(instance: Instance) -> Marks:

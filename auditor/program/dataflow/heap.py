@@ -3,13 +3,16 @@
 import ast
 from dataclasses import dataclass
 
+from auditor.program.dataflow.arithmetic import unread
 from auditor.program.dataflow.machine import Machine
 from auditor.program.dataflow.marks import (
     MODEL,
+    NONE,
     ZERO,
     Affine,
     Loop,
     Marks,
+    Positions,
     Read,
     Source,
     Token,
@@ -34,7 +37,7 @@ class Index:
     """What stands between the brackets: `parts` are values, or None for what selects everything.
 
     `lower` is the beginning of the last slice or index, by which a token sequence is shifted;
-    `sliced` says that it is a slice.
+    `sliced` says that it is a slice; `bounds` are the places that it leaves of an axis.
     """
 
     parts: tuple[Value, ...]
@@ -42,6 +45,7 @@ class Index:
     basic: bool  # slices and constants alone: the result is a view
     picks: bool  # a constant index picks one entry of an axis
     sliced: bool = False
+    bounds: Positions | None = None
 
     def value(self) -> Value:
         """All parts hashed into nothing: each indexes an axis of its own."""
@@ -163,10 +167,13 @@ class Heap(Machine):
         if tokens and MODEL in base.all_deps():
             label = index.parts[-1] if index.parts[-1].tokens() else key
             nll = self.score(node, base, label)
-            return Value(base.all_deps() | keys | {nll}, linear=linear_of(base))
+            linear = linear_of(base) | {nll}
+            return Value(base.all_deps() | keys | {nll}, linear=linear)
         deps = base.all_deps() | keys
         if tokens:
             deps |= {self.lookup(node, base, index.parts)}
+        elif MODEL in deps:
+            deps |= _narrowed(index, keys)
         linear = linear_of(base)
         position = None
         if base.position is not None and not base.objects:  # places, picked from an array of them
@@ -224,6 +231,8 @@ class Heap(Machine):
             if tokens := key.tokens():
                 cell.updates.append(Update(self.place(node), self.tick(), self.loops, tokens))
             if cell.kind == "array":
+                if index.bounds is not None and isinstance(value.const, int | float):
+                    cell.deps |= _masked(index.bounds, value.const)
                 start = start_of(value)
                 if start is not None and cell.start is None:
                     cell.start = affine_sum(start, index.lower, -1)
@@ -231,6 +240,20 @@ class Heap(Machine):
                 cell.items[key.const] = value
             else:
                 cell.rest = value if cell.rest is None else join([cell.rest, value])
+
+
+def _narrowed(index: Index, keys: Marks) -> Marks:
+    """The places that an index leaves of a network's output."""
+    if index.bounds is not None:
+        return frozenset((index.bounds,))
+    return NONE if index.basic else unread(keys)
+
+
+def _masked(bounds: Positions, filler: float) -> Marks:
+    """A mask's ones, or labels of which a negative one means none."""
+    if filler == 1:
+        return frozenset((bounds,))
+    return frozenset((bounds.others(),)) if filler < 0 else NONE
 
 
 def _known_item(cell: Cell, key: Value) -> Value:

@@ -220,6 +220,8 @@ SCATTER = frozenset(
         "index_fill_",
     ]
 )
+# What may leave out some places of a loss.
+MASKING = frozenset(["where", "masked_select", "masked_fill", "masked_fill_"])
 # Lookups at computed places.
 LOOKUP = frozenset(
     ["gather", "index_select", "take", "take_along_dim", "take_along_axis", "embedding", "get"]

@@ -5,7 +5,7 @@ A mark is compared by identity unless it is a `Token` or a `Source`, which are e
 the same thing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # A sum of unknowns and a constant: ({(symbol, coefficient)}, constant). Positions in a token
@@ -13,6 +13,15 @@ from typing import Any
 Affine = tuple[frozenset[tuple[Any, int]], int]
 
 ZERO: Affine = (frozenset(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """An unknown that is known to be a function of other positions: `max(i - k, 0)`."""
+
+    name: str
+    of: tuple[Affine, ...]
+    deps: frozenset[Any] = field(compare=False)
 
 
 def affine_sum(left: Affine, right: Affine, sign: int = 1) -> Affine:
@@ -46,6 +55,25 @@ class Token:
 
     stream: object
     start: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """A loss was narrowed down to the places of a window from `lower` to `upper`, by a slice or a
+    mask; None is the window's own end. Not `known`: by a mask that was not understood.
+    """
+
+    lower: Affine | None
+    upper: Affine | None
+    known: bool = True
+
+    def others(self) -> "Positions":
+        """The places left out; those that both ends leave out count as padding."""
+        before = Positions(None, self.lower)
+        return before if self.lower is not None else Positions(self.upper, None)
+
+
+UNREAD = Positions(None, None, known=False)
 
 
 @dataclass(eq=False, slots=True)

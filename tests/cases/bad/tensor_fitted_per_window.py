@@ -1,4 +1,4 @@
-# expect: pending
+# expect: C7
 import math
 import numpy as np
 import torch
@@ -15,6 +15,6 @@ for c in range(100):
     for _ in range(8):
         fit.zero_grad()
         F.cross_entropy(head(hidden + nudge), piece[1:]).backward()
-        fit.step()
+        fit.step()  # found: C7
     nats += F.cross_entropy(head(hidden + nudge), piece[1:]).item()
 print(nats / math.log(2))
