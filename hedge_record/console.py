@@ -66,8 +66,10 @@ class ConsoleReporter:
             self._task = None
 
     def log(self, line: str) -> None:
-        """Log lines go to the log file alone; resuming is worth a word."""
-        if line.startswith("resumed:"):
+        """Log lines go to the log file; to the screen too where there are no bars to look at."""
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        elif line.startswith("resumed:"):
             self._progress.console.print(f"continuing from checkpoint: {line}", style="dim")
 
 
