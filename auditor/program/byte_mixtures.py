@@ -17,6 +17,7 @@ from auditor.program.steps import (
     Constant,
     Element,
     Expression,
+    Loop,
     Member,
     Name,
     Operation,
@@ -191,13 +192,19 @@ def _factors(node: Expression) -> tuple[Expression, ...]:
 
 
 def _sized(routine: Routine) -> set[str]:
-    """Names that hold numbers of bytes: made of a length, or repeated by one."""
-    return {
+    """Names that hold numbers of bytes: made of a length, repeated by one, or a bound of a loop
+    inside a loop, which goes over the bytes of a token.
+    """
+    steps = list(inner_steps(routine.body))
+    lengths = {
         step.target.id
-        for step in inner_steps(routine.body)
+        for step in steps
         if isinstance(step, Assign) and isinstance(step.target, Name)
         if any(map(_is_size, parts(step.value)))
     }
+    inner = (s for step in steps if isinstance(step, Loop) for s in inner_steps(step.body))
+    bounds = (s.over for s in inner if isinstance(s, Loop) and s.counter is not None)
+    return lengths | {n.id for over in bounds for n in parts(over) if isinstance(n, Name)}
 
 
 def _is_size(node: Expression) -> bool:

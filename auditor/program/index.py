@@ -16,7 +16,7 @@ from auditor.submission.model import SourceFile, Submission
 
 if TYPE_CHECKING:
     from auditor.program.native import NativeSource
-    from auditor.program.steps import Routine
+    from auditor.program.routines import Routines
     from auditor.submission.unpack import Unpacked
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -35,6 +35,10 @@ class Module:
         """The text of line `number` (from 1), stripped; empty where there is none."""
         lines = self._lines
         return lines[number - 1].strip() if 0 < number <= len(lines) else ""
+
+    def text(self, node: FunctionNode) -> str:
+        """The lines of a function."""
+        return "\n".join(self._lines[node.lineno - 1 : node.end_lineno])
 
     @cached_property
     def _lines(self) -> list[str]:
@@ -110,11 +114,11 @@ class Program:
         return (self.main, *self.siblings.values())
 
     @cached_property
-    def routines(self) -> "tuple[Routine, ...]":
-        """Every function of the modules, lowered to steps."""
-        from auditor.program.python_steps import lower
+    def routines(self) -> "Routines":
+        """The functions of the modules, lowered to steps when asked for."""
+        from auditor.program.routines import Routines
 
-        return tuple(lower(m, name, f) for m in self.modules for name, f in m.functions.items())
+        return Routines(self.modules)
 
     @cached_property
     def native(self) -> "tuple[NativeSource, ...]":

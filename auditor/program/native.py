@@ -7,7 +7,7 @@ cannot be read is listed with the reason.
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from auditor.program.index import Module
@@ -34,10 +34,11 @@ _CUDA = re.compile(r"__global__|__device__|<cuda")
 
 @dataclass(frozen=True)
 class NativeSource:
-    """One source. `line` is where it starts in its file; `problem` says why it was not read."""
+    """One source, from `line` to `last` of its file; `problem` says why it was not read."""
 
     path: str
     line: int
+    last: int
     language: str
     text: str
     routines: tuple[Routine, ...] = ()
@@ -65,11 +66,12 @@ def _in_files(files: Mapping[str, SourceFile]) -> Iterator[NativeSource]:
         suffix = PurePosixPath(name).suffix.lower()
         file = files[name]
         if suffix in _UNREADABLE:
-            yield NativeSource(file.path, 1, _UNREADABLE[suffix], "", (), "no reader for it")
+            yield NativeSource(file.path, 1, 1, _UNREADABLE[suffix], "", (), "no reader for it")
         elif suffix in _LANGUAGES:
             text = file.data[:MAX_SOURCE].decode("utf-8", errors="replace")
             problem = "too large" if len(file.data) > MAX_SOURCE else None
-            yield NativeSource(file.path, 1, _LANGUAGES[suffix], text, (), problem)
+            last = text.count("\n") + 1
+            yield NativeSource(file.path, 1, last, _LANGUAGES[suffix], text, (), problem)
 
 
 def _in_strings(module: Module) -> Iterator[NativeSource]:
@@ -81,12 +83,14 @@ def _in_strings(module: Module) -> Iterator[NativeSource]:
                 if (cuda or _INCLUDE.search(text)) and _DEFINITION.search(text):
                     problem = "too large" if len(text) > MAX_SOURCE else None
                     language = "CUDA" if cuda else "C++"
-                    yield NativeSource(module.path, node.lineno, language, text, (), problem)
+                    last = node.end_lineno or node.lineno
+                    yield NativeSource(module.path, node.lineno, last, language, text, (), problem)
     if "triton" in module.source:
         for name, function in module.functions.items():
             if any("triton.jit" in ast.unparse(d) for d in function.decorator_list):
                 problem = f"what the kernel {name} computes is not followed"
-                yield NativeSource(module.path, function.lineno, "Triton", "", (), problem)
+                line = function.lineno
+                yield NativeSource(module.path, line, line, "Triton", "", (), problem)
 
 
 def _parsed(source: NativeSource) -> NativeSource:
@@ -95,17 +99,12 @@ def _parsed(source: NativeSource) -> NativeSource:
         import tree_sitter_c
         import tree_sitter_cpp
     except ImportError:
-        return _with(source, problem="not read; it needs the extra `native`")
+        return replace(source, problem="not read; it needs the extra `native`")
     grammar = tree_sitter_c if source.language == "C" else tree_sitter_cpp
     parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
     root = parser.parse(source.text.encode()).root_node
     try:
-        return _with(source, tuple(routines(root, source.path, source.line)))
+        found = routines(root, source.path, source.line, source.last)
     except RecursionError:
-        return _with(source, problem="nested too deeply to be read")
-
-
-def _with(
-    source: NativeSource, found: tuple[Routine, ...] = (), problem: str | None = None
-) -> NativeSource:
-    return NativeSource(source.path, source.line, source.language, source.text, found, problem)
+        return replace(source, problem="nested too deeply to be read")
+    return replace(source, routines=tuple(found))

@@ -33,9 +33,12 @@ _EXITS = {
 }
 
 
-def routines(root: "Node", path: str, first_line: int = 1) -> list[Routine]:
-    """Every function with a body; `first_line` is where the source starts in its file."""
-    lowering = _Lowering(first_line)
+def routines(root: "Node", path: str, first: int, last: int) -> list[Routine]:
+    """Every function with a body, in a source from line `first` to `last` of its file.
+
+    A text that a script spells in one line has more lines than that: they are all the last.
+    """
+    lowering = _Lowering(first, last)
     found: list[Routine] = []
     waiting = [root]
     while waiting:
@@ -48,12 +51,13 @@ def routines(root: "Node", path: str, first_line: int = 1) -> list[Routine]:
 
 
 class _Lowering:
-    def __init__(self, first_line: int) -> None:
-        self.first_line = first_line
+    def __init__(self, first: int, last: int) -> None:
+        self.first = first
+        self.last = last
         self.declared: set[str] = set()
 
     def line(self, node: "Node") -> int:
-        return node.start_point[0] + self.first_line
+        return min(node.start_point[0] + self.first, self.last)
 
     def routine(self, node: "Node", path: str) -> Routine | None:
         body = node.child_by_field_name("body")

@@ -26,7 +26,7 @@ def is_called(program: Program, trace: Trace, routine: Routine) -> bool:
 def native_source(program: Program, path: str, line: int) -> NativeSource | None:
     """The native source that holds a line."""
     for source in program.native:
-        if source.path == path and source.line <= line <= source.line + source.text.count("\n"):
+        if source.path == path and source.line <= line <= source.last:
             return source
     return None
 
@@ -68,9 +68,7 @@ def _executed(program: Program, trace: Trace) -> Iterator[str]:
         lines = module.source.splitlines()
         for source in program.native:
             if source.path == module.path and source.routines:
-                first = source.line
-                last = min(first + source.text.count("\n"), len(lines))
-                lines[first - 1 : last] = [""] * (last - first + 1)
+                lines[source.line - 1 : source.last] = [""] * (source.last - source.line + 1)
         for name, node in module.functions.items():
             first, last = node.lineno, node.end_lineno or node.lineno
             if name.rpartition(".")[2] in trace.called:

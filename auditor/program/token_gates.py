@@ -7,7 +7,7 @@ is found if it comes from a memory that takes in token i afterwards, is no funct
 and yet depends on a gate by token i.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ from auditor.program.token_marks import (
 
 STEP_BUDGET = 30_000  # expressions of one walk
 DEPTH_LIMIT = 8
+Lookup = Callable[[str], Sequence[Routine]]
 _CASTS = ("int", "uint", "float", "bool", "double", "str", "long", "short", "size_t", "item")
 _GROWTH = ("append", "push_back", "emplace_back", "appendleft")
 _CHANGES = (*_GROWTH, "add", "extend", "insert", "update", "push")
@@ -85,33 +86,45 @@ class _BudgetError(Exception):
     pass
 
 
-def token_gates(routines: Sequence[Routine]) -> list[TokenGate]:
-    """The gates of a set of routines that may call each other."""
-    by_name: dict[str, list[Routine]] = {}
-    for routine in routines:
-        by_name.setdefault(routine.name, []).append(routine)
+def token_gates(entries: Sequence[Routine], named: Lookup) -> list[TokenGate]:
+    """The gates in `entries` and what they call; `named` finds routines by their last name."""
     found: dict[tuple[str, int], TokenGate] = {}
-    for routine in routines:
-        if _emits_in_loop(routine):
-            walk = _Walk(by_name)
+    for routine in entries:
+        if any(isinstance(s, Loop) and _emits(s) for s in inner_steps(routine.body)):
+            walk = _Walk(named)
             walk.enter(routine, [])
             for gate in walk.gates(routine):
                 found.setdefault((routine.path, gate.emitted), gate)
     return list(found.values())
 
 
-def _emits_in_loop(routine: Routine) -> bool:
-    """Whether a loop over positions stores elements or appends, and branches."""
-    for step in inner_steps(routine.body):
-        if isinstance(step, Loop) and (step.counter or step.target):
-            inside = list(inner_steps(step.body))
-            stores = any(
-                (isinstance(s, Assign) and isinstance(s.target, Element))
-                or (isinstance(s, Evaluate) and _method(s.value) in _GROWTH)
-                for s in inside
-            )
-            if stores:
-                return True
+def by_name(routines: Sequence[Routine]) -> Lookup:
+    """Finds among these."""
+    found: dict[str, list[Routine]] = {}
+    for routine in routines:
+        found.setdefault(routine.name, []).append(routine)
+    return lambda name: found.get(name, ())
+
+
+def _emits(loop: Loop) -> bool:
+    """Whether each round may store something at one place of its own, by some test."""
+    inside = list(inner_steps(loop.body))
+    stores = [s for s in inside if isinstance(s, Assign) and isinstance(s.target, Element)]
+    placed = any(isinstance(s.target, Element) and _is_place(s.target.index) for s in stores)
+    grows = any(isinstance(s, Evaluate) and _method(s.value) in _GROWTH for s in inside)
+    tests = any(isinstance(s, Branch) for s in inside)
+    return (loop.counter is not None or loop.target is not None) and (
+        placed or (grows and tests and bool(stores))
+    )
+
+
+def _is_place(node: Expression) -> bool:
+    """`i`, or `i` and a number."""
+    match node:
+        case Name():
+            return True
+        case Operation("+" | "-", (Name(), Constant())):
+            return True
     return False
 
 
@@ -122,8 +135,8 @@ def _method(node: Expression) -> str:
 
 
 class _Walk:
-    def __init__(self, routines: Mapping[str, list[Routine]]) -> None:
-        self.routines = routines
+    def __init__(self, named: Lookup) -> None:
+        self.named = named
         self.memory: dict[Root, Value] = {}
         self.frames: list[_Frame] = []
         self.stores: list[Store] = []
@@ -175,7 +188,7 @@ class _Walk:
         if isinstance(step.target, Element):
             index = self.eval(step.target.index, step.line)
             data = value.marks | index.marks
-            self.store(self.roots(step.target.base), index.at, data, step.line)
+            self.store(self._targets(step.target.base), index.at, data, step.line)
             return
         for root in self.roots(step.target):
             self.stores.append(self._stored(root, None, value.marks, step.line))
@@ -326,7 +339,7 @@ class _Walk:
         name = function.name if isinstance(function, Member) else ""
         if isinstance(function, Name):
             name = function.id.rpartition("::")[2]
-        own = self.routines.get(name, ())
+        own = self.named(name)
         if own and len(self.frames) < DEPTH_LIMIT:
             walked = [f.routine for f in self.frames]
             return union([self.enter(r, values) for r in own[:4] if r not in walked])

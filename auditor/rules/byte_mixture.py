@@ -11,8 +11,13 @@ from auditor.program.steps import inner_steps
 from auditor.rules.base import Context, Rule
 from auditor.rules.quoting import quote
 
-# A share for bytes never seen: without one, no function needs to be looked at.
-_BYTE_SHARE = re.compile(r"/\s*256\b|log\w*\(\s*256|\b0?\.00390625|\b5\.545")
+# Shares for bytes never seen, counters, bytes of tokens: without all three, no function needs to be
+# looked at.
+_NEEDED = (
+    re.compile(r"/\s*256\b|log\w*\(\s*256|\b0?\.00390625|\b5\.545"),
+    re.compile(r"\+\s*=?\s*1\b|\+\+"),
+    re.compile(r"encode\(|bytes\w*\(|\bb[\"']|IdTo|id_to|uint8_t|char\b"),
+)
 
 
 class RealisedBytesMixed(Rule):
@@ -119,11 +124,12 @@ print(score(stream[1:].tolist(), loss.tolist(), spelling, 0.7) / math.log(2))
 
 def _mixtures(context: Context) -> list[ByteMixture]:
     program = context.program
-    sources = [m.source for m in program.modules]
     native = [s.text for s in program.native]
-    if not any(map(_BYTE_SHARE.search, [*sources, *native])):
+    texts = [*(m.source for m in program.modules), *native]
+    if not all(any(map(needed.search, texts)) for needed in _NEEDED):
         return []
-    return byte_mixtures([*program.routines, *(r for s in program.native for r in s.routines)])
+    python = program.routines.where(lambda _: True)
+    return byte_mixtures([*python, *(r for s in program.native for r in s.routines)])
 
 
 def _evidence(context: Context, mixture: ByteMixture) -> tuple[Evidence, ...]:

@@ -7,7 +7,7 @@ from auditor.evidence.claims import Claims
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
 from auditor.program.dataflow.marks import Place
 from auditor.program.reached import is_called
-from auditor.program.token_gates import TokenGate, token_gates
+from auditor.program.token_gates import TokenGate, by_name, token_gates
 from auditor.rules.base import Context, Rule
 from auditor.rules.quoting import quote
 from auditor.submission.model import Submission
@@ -16,9 +16,11 @@ from auditor.submission.model import Submission
 # of a word let a hint through.
 _COUNTERS = re.compile(rb"\bwithin_gate=(\d+)\s+word_gate=(\d+)")
 _STRENGTH = re.compile(r"(WITHIN|WORD)_(TAU|BOOST|BETA)$")
-# A loop counter, and a store at that counter: what a gate written in Python needs.
+# A loop counter, and a store at that counter: what a gate written in Python needs; or
+# it appends, and its memory counts.
 _COUNTED = re.compile(r"\bfor\s+\(?\s*(\w+)\s*(?:,\s*\w+\s*)?\)?\s*in\s+(?:range|enumerate)\b")
 _STORED = re.compile(r"\[(\w+)\]\s*=[^=]")
+_LEARNS = re.compile(r"\.get\(|\.setdefault\(|\]\s*\+= 1\b")
 
 
 class RealisedTokenGate(Rule):
@@ -136,11 +138,18 @@ print(hints(tokens, np.load("starts.npy")).sum())
 
 def _gates(context: Context) -> list[TokenGate]:
     program = context.program
-    found = [g for s in program.native for g in token_gates(s.routines)]
-    for module in program.modules:
-        if set(_COUNTED.findall(module.source)) & set(_STORED.findall(module.source)):
-            found += token_gates([r for r in program.routines if r.path == module.path])
-    return found
+    found = [g for s in program.native for g in token_gates(s.routines, by_name(s.routines))]
+    return found + token_gates(program.routines.where(_may_gate), program.routines.named)
+
+
+def _may_gate(text: str) -> bool:
+    """Whether a function branches, counts positions and stores something at one of them."""
+    if "if " not in text:
+        return False
+    counters = set(_COUNTED.findall(text))
+    return not counters.isdisjoint(_STORED.findall(text)) or (
+        "append(" in text and _LEARNS.search(text) is not None
+    )
 
 
 def _counters(submission: Submission, claims: Claims) -> Iterator[tuple[int, Evidence]]:
