@@ -11,6 +11,7 @@ from auditor.program.events import Event, Line, Turn
 from auditor.program.what_ran import Decider, Variable
 
 FLAGGED = (Status.FAIL, Status.PENDING)
+MAX_LINES = 6
 BAR, LOOP = "│ ", "↻ "
 
 
@@ -53,26 +54,37 @@ def _whatever_its_line(event: Event) -> Event:
 
 
 def _flags(dossier: Dossier) -> dict[Event, list[str]]:
-    """The findings by event. Of several scores on one line, those by weights that know something
-    are meant if there are any."""
+    """The findings by event. Of several scores on one line, those by weights that know their
+    tokens are meant if there are any."""
     by_place: dict[tuple[str, int], list[str]] = {}
     for finding in dossier.audit.findings:
         if finding.status in FLAGGED:
             for evidence in finding.evidence:
                 own = by_place.setdefault((evidence.path, evidence.line), [])
                 own.append(f"{finding.status.value}[{finding.rule}]")
-    knowing = {(e.line.path, e.line.line) for e in dossier.run.timeline if e.known}
+    knowing = {_place(event) for event in dossier.run.timeline if _knows_too_much(event)}
     return {
-        event: by_place.get(where, [])
+        event: by_place.get(_place(event), [])
         for event in dossier.run.timeline
-        if (where := (event.line.path, event.line.line)) not in knowing or event.known
+        if _place(event) not in knowing or _knows_too_much(event)
     }
+
+
+def _place(event: Event) -> tuple[str, int]:
+    return event.line.path, event.line.line
+
+
+def _knows_too_much(event: Event) -> bool:
+    return any(not span.before for span in event.known)
 
 
 def place(dossier: Dossier, *lines: Line) -> str:
     """Where something happens: lines, with the function, and the file if it is not the script."""
     first = lines[0]
-    numbers = ", ".join(str(line.line) for line in lines)
+    distinct = list(dict.fromkeys(str(line.line) for line in lines))
+    numbers = ", ".join(distinct[:MAX_LINES])
+    if len(distinct) > MAX_LINES:
+        numbers += f" and {len(distinct) - MAX_LINES} more in"
     script = first.path.removesuffix("!unpacked") == dossier.audit.path
     where = numbers if script else f"{dossier.short(first.path)}:{numbers}"
     return f"{where} {first.function}".rstrip()
@@ -91,7 +103,7 @@ def drawing(dossier: Dossier, width: int) -> Iterator[tuple[Row, str]]:
     for row in rows(dossier):
         gutter = BAR * row.depth
         if row.turn is not None:
-            yield row, f"{gutter}{LOOP}{heading(row.turn)}, line {place(dossier, row.turn.line)}"
+            yield row, f"{gutter}{LOOP}{place(dossier, row.turn.line)}: {heading(row.turn)}"
         if row.event is not None:
             kind = row.event.kind.value.upper()
             flags = "".join(f"  <- {flag}" for flag in row.flags)

@@ -207,7 +207,12 @@ class _Page:
 
     def _event(self, row: history.Row, event: Event) -> Iterator[str]:
         kind = event.kind.value
-        places = " ".join(self._link(line.path, line.line) for line in row.lines)
+        distinct = list(dict.fromkeys(row.lines))
+        places = " ".join(
+            self._link(line.path, line.line) for line in distinct[: history.MAX_LINES]
+        )
+        if len(distinct) > history.MAX_LINES:
+            places += f" and {len(distinct) - history.MAX_LINES} more"
         flags = "".join(f" <b class='flag'>{_text(flag)}</b>" for flag in row.flags)
         yield f"<li class='event'><span class='kind {kind}'>{kind}</span><div>{places} "
         yield f"<span class='dim'>{_text(event.line.function)}</span>{flags}"

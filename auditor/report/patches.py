@@ -9,8 +9,6 @@ def listing(dossier: Dossier, diff_only: bool) -> str:
         return "".join(patch.diff for patch in dossier.patches)
     if not dossier.patches:
         return f"{dossier.audit.path}: no rule that failed has a certain legal variant\n"
-    parts = []
-    for patch in dossier.patches:
-        added = sum(line[:1] == "+" and line[:3] != "+++" for line in patch.diff.splitlines())
-        parts.append(f"{patch.path}: suggestion for {patch.rule}, {added} lines: {patch.words}\n")
-    return "".join(parts)
+    return "".join(
+        f"{patch.path}: suggestion for {patch.rule}: {patch.words}\n" for patch in dossier.patches
+    )

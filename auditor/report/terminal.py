@@ -136,6 +136,8 @@ def _report(dossier: Dossier, view: View, width: int) -> list[RenderableType]:
     parts.append("")
     for finding in view.findings(audit):
         parts += _finding(dossier, finding, view)
+    if view.audience is Audience.AUDITOR:
+        parts.append("")
     parts += _patches(dossier, view)
     parts.append(_verdict(dossier))
     if view.history:
@@ -150,7 +152,7 @@ def _finding(dossier: Dossier, finding: Finding, view: View) -> list[RenderableT
     style = STYLES[finding.status]
     if finding.status in QUIET:  # the title names a fault that is not there
         head = Text(f"{finding.status.value}[{finding.rule}]", style=style)
-        return [head.append(f": {visible(finding.reason, 2000)}", "default"), ""]
+        return [head.append(f": {visible(finding.reason, 2000)}", "default")]
     head = Text.assemble(
         (f"{finding.status.value}[{finding.rule}]", style),
         (f": {visible(dossier.title(finding))}", "bold"),
