@@ -10,6 +10,7 @@ from auditor.program.dataflow.marks import (
     NONE,
     UNREAD,
     ZERO,
+    Choice,
     Marks,
     Nll,
     Place,
@@ -75,7 +76,7 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         deps = inverted(deps)
     if kind in (ast.Div, ast.Sub):
         deps |= ratios(left, right, place)
-    linear = (linear_of(left) | linear_of(right)) if kind in _LINEAR else NONE
+    linear = _corrected(linear_of(left), linear_of(right)) if kind in _LINEAR else NONE
     start = position = None
     if kind in (ast.Add, ast.Sub):
         sign = 1 if kind is ast.Add else -1
@@ -92,6 +93,17 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         mixed=mix(left, right) if kind in _HASHING else left.mixed | right.mixed,
         origin=left.origin or right.origin,
     )
+
+
+def _corrected(left: Marks, right: Marks) -> Marks:
+    """The marks of both sides. The largest of several logarithms, corrected by a term in the same
+    ones, is how the logarithm of a sum is computed: no choice between them.
+    """
+    united = left | right
+    undone = {
+        m for m in united if type(m) is Choice and m.losses <= (left if m in right else right)
+    }
+    return united - undone if undone else united
 
 
 def mix(*values: Value) -> frozenset[Token]:
@@ -129,8 +141,8 @@ def _admitted(kind: ast.cmpop, left: Value, right: Value) -> Marks:
     return frozenset((Positions(right.affine(), None),))
 
 
-def compare(kinds: list[ast.cmpop], values: list[Value]) -> Value:
-    """`a < b <= c`: a constant where all are; else a gate that carries the marks."""
+def compare(kinds: list[ast.cmpop], values: list[Value], choice: Marks = NONE) -> Value:
+    """`a < b <= c`: a constant where all are; else a gate that carries the marks and `choice`."""
     result: Any = True
     for kind, left, right in zip(kinds, values, values[1:], strict=False):
         if left.const is UNSET or right.const is UNSET:
@@ -138,7 +150,7 @@ def compare(kinds: list[ast.cmpop], values: list[Value]) -> Value:
         else:
             result = _fold(_COMPARE[type(kind)], left.const, right.const)
         if result is UNSET:
-            deps = frozenset().union(*(v.all_deps() for v in values))
+            deps = choice.union(*(v.all_deps() for v in values))
             return Value(deps | _admitted(kinds[0], values[0], values[1]))
         if not result:
             break

@@ -68,7 +68,7 @@ class Arrays(Expressions):
     def _loss(self, call: Arguments) -> Value:
         model, label = call.get(0, "input"), call.get(1, "target")
         nll = self.score(call.node, model, label)
-        linear = linear_of(model)
+        linear = linear_of(model) | {nll}
         return Value(model.all_deps() | label.all_deps() | {nll}, linear=linear, origin=nll.place)
 
     def _lookup(self, call: Arguments) -> Value:
@@ -85,6 +85,23 @@ class Arrays(Expressions):
         return Value(
             frozenset().union(*(v.all_deps() for v in call.values)), linear=linear_of(base)
         )
+
+    def _extremum(self, call: Arguments) -> Value:
+        """`minimum(a, b)`, `min(losses)`, `losses.amin(0)`: the smallest or largest of several."""
+        options = [v for v in call.values if v.const is UNSET]
+        if len(options) == 1:
+            options = _terms(options[0]) or options
+        deps = frozenset().union(*(v.all_deps() for v in (*call.values, *options)))
+        linear = frozenset().union(self.choice(call.node, options), *map(linear_of, options))
+        return Value(deps, linear=linear, mixed=call.get(0).mixed)
+
+    def _histogram(self, call: Arguments) -> Value:
+        """`bincount(keys)`: a table that takes in one for each key."""
+        counted = call.get(0)
+        cell = self.cell("array", call.node)
+        made = Value(objects=(cell,))
+        self.store(call.node, made, keyed([counted]), call.get(1, "weights"))
+        return made
 
     def _scatter(self, call: Arguments) -> Value:
         base, others = call.get(0), call.values[1:]
@@ -226,9 +243,11 @@ ARRAY_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(library.READS, Arrays._read),
     **dict.fromkeys(library.WRITES, Arrays._write),
     **dict.fromkeys(_OPERATORS, Arrays._operate),
+    **dict.fromkeys(library.EXTREMUM, Arrays._extremum),
     **dict.fromkeys(("roll", "pad"), Arrays._shift),
     **dict.fromkeys(("tensor", "as_tensor", "asarray", "ascontiguousarray"), Arrays._tensor),
     **dict.fromkeys(("backward", "grad"), Arrays._gradient),
     "requires_grad_": Arrays._leaf,
     "log2": Arrays._bits,
+    "bincount": Arrays._histogram,
 }

@@ -177,6 +177,8 @@ class Calls(Containers):
         result = self.library(Arguments(last, node, args, named))
         if name in ("max", "min") and len(args) == 2 and not result.objects:
             return result.replace(position=computed(name, args))
+        if name.startswith("json."):  # text, whatever the file is called after
+            return result.replace(start=None)
         return result
 
     def _construct(

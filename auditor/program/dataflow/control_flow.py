@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Mapping
 
-from auditor.program.dataflow.expressions import length_of
+from auditor.program.dataflow.expressions import choices, length_of
 from auditor.program.dataflow.functions import Functions
 from auditor.program.dataflow.heap import element
 from auditor.program.dataflow.marks import Loop
@@ -44,8 +44,9 @@ class ControlFlow(Functions):
         """Runs both branches and joins what they leave behind."""
         scope = self.scopes[0]
         before = dict(scope)
-        outer = self.first_only
+        outer, swayed = self.first_only, self.swayed
         self.first_only = outer | _first_iteration(node.test, test)
+        self.swayed |= choices(test)
         since = len(self.weighed)
         left = self._doubting(node, test)
         self.first_only = outer
@@ -56,6 +57,7 @@ class ControlFlow(Functions):
         for root, previous in reversed(self.weighed[since:]):
             root.trained = previous  # one branch does not train what the other scores
         right = self.block(node.orelse)
+        self.swayed = swayed
         for root, carried in trained:
             root.trained |= carried
         if left and right:

@@ -10,7 +10,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
 from auditor.program.dataflow.heap import Index, element, instances
-from auditor.program.dataflow.marks import ZERO, Affine, Computed, Loop
+from auditor.program.dataflow.marks import MODEL, ZERO, Affine, Choice, Computed, Loop
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -110,7 +110,10 @@ class Expressions(Access):
                 self.report(node, right)
         if kind in (ast.Add, ast.Mult) and _is_list(left):
             return self._extended(node, left, right, kind)
-        return arithmetic.binary(kind, left, right, self.place(node))
+        result = arithmetic.binary(kind, left, right, self.place(node))
+        if kind is ast.Add and MODEL in result.deps:
+            self.trace.sums.add(node)
+        return result
 
     def _extended(
         self, node: ast.BinOp, left: Value, right: Value, kind: type[ast.operator]
@@ -152,16 +155,20 @@ class Expressions(Access):
         return arithmetic.unary(type(node.op), self.eval(node.operand))
 
     def _compare(self, node: ast.Compare) -> Value:
-        return arithmetic.compare(
-            node.ops, [self.eval(node.left), *map(self.eval, node.comparators)]
-        )
+        values = [self.eval(node.left), *map(self.eval, node.comparators)]
+        ordering = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
+        choice = self.choice(node, values) if ordering else frozenset[Choice]()
+        return arithmetic.compare(node.ops, values, choice)
 
     def _conditional(self, node: ast.IfExp) -> Value:
-        truth = self.truth(self.eval(node.test))
+        test = self.eval(node.test)
+        truth = self.truth(test)
         if truth is not None:
             return self.eval(node.body if truth else node.orelse)
         ways = [self.eval(node.body), self.eval(node.orelse)]
         either = join(ways)
+        if choices(test):
+            return either.with_deps(choices(test))
         return either if either.objects else either.replace(position=computed("if", ways))
 
     def _sequence(self, node: ast.Tuple | ast.List | ast.Set) -> Value:
@@ -296,6 +303,11 @@ def length_of(value: Value) -> int | None:
     """The number of elements, where it is known."""
     cells = [o for o in value.objects if isinstance(o, Cell)]
     return cells[0].length if len(cells) == 1 and len(value.objects) == 1 else None
+
+
+def choices(test: Value) -> frozenset[Choice]:
+    """The comparisons of losses that a test is made of."""
+    return frozenset(m for m in test.deps if type(m) is Choice)
 
 
 def parameters_of(values: list[Value]) -> frozenset[Instance]:

@@ -167,6 +167,8 @@ class Interpreter(ControlFlow):
 
     def assign(self, target: ast.expr, value: Value) -> None:
         """Binds a name, an attribute, an element or several."""
+        if self.swayed:
+            value = value.with_deps(self.swayed)
         if isinstance(target, ast.Name):
             self._scope_of(target.id)[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):

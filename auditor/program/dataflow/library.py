@@ -99,8 +99,6 @@ LINEAR = SAME | frozenset(
         "clamp_min",
         "clamp_max",
         "clamp_",
-        "maximum",
-        "minimum",
         "where",
         "masked_fill",
         "nan_to_num",
@@ -162,6 +160,10 @@ STACK = frozenset(
         "array",
         "logaddexp",
     ]
+)
+# The smallest or the largest of what is given.
+EXTREMUM = frozenset(
+    ["min", "max", "minimum", "maximum", "fmin", "fmax", "amin", "amax", "nanmin", "nanmax"]
 )
 # Shapes and sizes forget the contents.
 SHAPE = frozenset(

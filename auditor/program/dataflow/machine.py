@@ -1,5 +1,6 @@
 """The state of one interpretation: where it is, what it has noticed, how far it may go."""
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from auditor.program.dataflow.marks import (
     MODEL,
     NONE,
     Blend,
+    Choice,
     Loop,
     Marks,
     Nll,
@@ -44,8 +46,10 @@ class Trace:
 
     nlls: list[Nll] = field(default_factory=list)
     trains: list[Train] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     exports: list[tuple[Place, int, Marks]] = field(default_factory=list)
+    sums: set[ast.BinOp] = field(default_factory=set)  # what `+` a network's output went into
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)
     problem: str | None = None
@@ -70,6 +74,7 @@ class Machine:
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
         self.order = 0
+        self.swayed: frozenset[Choice] = frozenset()  # comparisons of losses that led here
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
         self.stale = False  # the pending gradients were used by a step already
@@ -141,6 +146,16 @@ class Machine:
         self.disk |= deps
         self.trace.exports.append((self.place(node), self.tick(), deps))
 
+    def choice(self, node: Any, options: list[Value]) -> frozenset[Choice]:
+        """A mark for losses that are told apart by their size, if `options` are such."""
+        losses = _rivals(options)
+        if len(set(losses)) < 2:
+            return frozenset()
+        every: frozenset[Any] = frozenset().union(*losses)
+        chosen = Choice(self.place(node), self.tick(), every, self.doubt)
+        self.trace.choices.append(chosen)
+        return frozenset({chosen})
+
     def blend(self, node: Any, terms: list[Value]) -> Marks:
         """Marks for terms put side by side, where one ignores the token that others are for."""
         marks: set[Blend] = set()
@@ -152,6 +167,19 @@ class Machine:
             if MODEL in deps and not (term.tokens() & answers) and not _is_scored(deps):
                 marks.add(Blend(self.place(node), term.origin or self.place(node), answers))
         return frozenset(marks)
+
+
+def _rivals(options: list[Value]) -> list[frozenset[Any]]:
+    """The losses behind each option that has any; a table's, if read for the same token."""
+    labels: frozenset[Token] = frozenset().union(
+        *(m.labels for o in options for m in linear_of(o) if type(m) is Nll)
+    )
+    found = [
+        frozenset(m for m in linear_of(o) if type(m) is Nll)
+        | frozenset(m for m in o.all_deps() if type(m) is Read and m.tokens & labels)
+        for o in options
+    ]
+    return [losses for losses in found if losses]
 
 
 def _exact(value: Value) -> frozenset[Token]:

@@ -177,6 +177,20 @@ class Update:
 
 
 @dataclass(eq=False, slots=True)
+class Choice:
+    """One of several losses or probabilities of the same realised tokens wins by its size.
+
+    Among the marks of a value: which loss it is, was decided by comparing them. Among its linear
+    marks: it is the smallest or the largest of them.
+    """
+
+    place: Place
+    order: int
+    losses: frozenset[Any]
+    doubt: Place | None
+
+
+@dataclass(eq=False, slots=True)
 class Blend:
     """Terms put side by side to be weighed, of which one does not depend on the realised token."""
 

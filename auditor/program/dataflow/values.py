@@ -153,6 +153,9 @@ class Cell:
         """Marks of something stored in it."""
         self.deps |= value.all_deps()
         self.linear |= linear_of(value)
+        if self.kind == "array":
+            for cell in value.cells():
+                self.updates += cell.updates  # a histogram is added to a table
 
 
 class Function:
