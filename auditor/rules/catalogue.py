@@ -13,7 +13,9 @@ from auditor.rules.hardware import Hardware
 from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.mass_not_one import MassNotOne
 from auditor.rules.missing_files import MissingFiles
+from auditor.rules.oracle_selection import OracleSelection
 from auditor.rules.realised_token_gate import RealisedTokenGate
+from auditor.rules.scored_more_than_once import ScoredMoreThanOnce
 from auditor.rules.slot_on_scored_positions import SlotOnScoredPositions
 from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
@@ -27,6 +29,8 @@ _RULES: tuple[type[Rule], ...] = (
     TargetInLookupKey,
     RealisedBytesMixed,
     UpdateBeforeScore,
+    ScoredMoreThanOnce,
+    OracleSelection,
     SlotOnScoredPositions,
     LateTrainingData,
     SplitNotCanonical,
