@@ -17,6 +17,7 @@ from auditor.rules.oracle_selection import OracleSelection
 from auditor.rules.realised_token_gate import RealisedTokenGate
 from auditor.rules.scored_more_than_once import ScoredMoreThanOnce
 from auditor.rules.slot_on_scored_positions import SlotOnScoredPositions
+from auditor.rules.smear_across_documents import SmearAcrossDocuments
 from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
 from auditor.rules.training_too_long import TrainingTooLong
@@ -32,6 +33,7 @@ _RULES: tuple[type[Rule], ...] = (
     ScoredMoreThanOnce,
     OracleSelection,
     SlotOnScoredPositions,
+    SmearAcrossDocuments,
     LateTrainingData,
     SplitNotCanonical,
     ByteCountWrong,

@@ -1,7 +1,7 @@
 """Every script under `tests/cases` says in its first line what must be found in it.
 
-`# expect: RULE`, or `clean`, `pending`, `unknown`; `# env: NAME=VALUE` is the environment
-of the run; `# found: RULE` marks a line that the finding must quote.
+`# expect: RULE`, or `clean`, `noted RULE`, `pending`, `unknown`; `# env: NAME=VALUE` is the
+environment of the run; `# found: RULE` marks a line that the finding must quote.
 """
 
 import ast
@@ -51,6 +51,8 @@ def test_case(path: Path) -> None:
         assert (failed, validity) == (set(), Validity.UNKNOWN)
     elif expected == "pending":
         assert (failed, validity) == (set(), Validity.PENDING)
+    elif expected.startswith("noted "):
+        assert (failed, validity) == ({expected.removeprefix("noted ")}, Validity.VALID)
     elif expected == "clean":
         assert (failed, validity) == (set(), Validity.VALID)
     else:
