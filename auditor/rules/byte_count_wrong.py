@@ -105,7 +105,7 @@ def report(nats):
     def check(self, context: Context) -> Iterator[Finding]:
         """What the builder shows, what the logs imply, and whether the text was folded."""
         findings = [*self._logs(context), *self._folded(context)]
-        if context.program.problem is None:
+        if context.program.tree is not None:
             exact = any(f.status is Status.PASS for f in findings)
             findings = [*self._tables(context, exact), *findings]
         if not findings:

@@ -13,6 +13,8 @@ from auditor.rules.hardware import Hardware
 from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.mass_not_one import MassNotOne
 from auditor.rules.missing_files import MissingFiles
+from auditor.rules.native_payload import NativePayload
+from auditor.rules.network_reachable import NetworkReachable
 from auditor.rules.oracle_selection import OracleSelection
 from auditor.rules.realised_token_gate import RealisedTokenGate
 from auditor.rules.scored_more_than_once import ScoredMoreThanOnce
@@ -40,6 +42,8 @@ _RULES: tuple[type[Rule], ...] = (
     ArtifactTooLarge,
     TrainingTooLong,
     EvaluationTooLong,
+    NetworkReachable,
+    NativePayload,
     MissingFiles,
     Hardware,
 )

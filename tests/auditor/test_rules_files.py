@@ -10,8 +10,14 @@ from auditor.program.index import build
 from auditor.rules import Context
 from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
+from auditor.rules.byte_count_wrong import ByteCountWrong
+from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.hardware import Hardware
+from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.missing_files import MissingFiles
+from auditor.rules.native_payload import NativePayload
+from auditor.rules.split_not_canonical import SplitNotCanonical
+from auditor.rules.training_too_long import TrainingTooLong
 from auditor.submission.model import SourceFile, Submission
 from auditor.submission.unpack import unpack
 
@@ -99,15 +105,99 @@ def test_hardware_of_the_record_track() -> None:
     assert check(Hardware(), submission_DOT_json=other).status is Status.NOT_APPLICABLE
 
 
-def hardware(**files: str) -> tuple[Status, Confidence]:
-    found = check(Hardware(), **files)
+def hardware(*, log: str = "", readme: str) -> tuple[Status, Confidence]:
+    files = {"README_DOT_md": readme} | ({"train_DOT_log": log} if log else {})
+    found = check(Hardware(), folder=True, **files)
     return found.status, found.confidence
 
 
 def test_the_readme_counts_where_nothing_else_names_the_devices() -> None:
     said = "Trained for 600 s on 8xH100 SXM."
     one = "final val_loss:2.0 val_bpb:1.18\nworld_size:1 grad_accum_steps:8\n"
-    assert hardware(README_DOT_md=said) == (Status.PASS, Confidence.LOW)
-    assert hardware(README_DOT_md=said, train_DOT_log=one) == (Status.FAIL, Confidence.HIGH)
-    assert hardware(README_DOT_md="Trained on one A100.") == (Status.NOTE, Confidence.LOW)
-    assert hardware(README_DOT_md="A model.")[0] is Status.UNKNOWN
+    assert hardware(readme=said) == (Status.PASS, Confidence.LOW)
+    assert hardware(readme=said, log=one) == (Status.FAIL, Confidence.HIGH)
+    assert hardware(readme="Trained on one A100.") == (Status.NOTE, Confidence.LOW)
+    assert hardware(readme="A model.")[0] is Status.UNKNOWN
+
+
+def test_machine_code_is_known_by_its_first_bytes() -> None:
+    named = "\x7fELF" + "x" * 100
+    assert check(NativePayload(), helper_DOT_bin=named).status is Status.NOTE
+    assert check(NativePayload(), x=named).status is Status.FAIL
+    assert check(NativePayload(), helper_DOT_bin="a text").status is Status.PASS
+
+
+RUN = """\
+val_loader:shards pattern=fineweb_val_*.bin tokens:62021632
+train_loader:dataset:fineweb train_shards:{shards}
+{before}stopping_early: wallclock_cap train_time:{stop}ms step:150/200
+{after}final_exact val_loss:{loss} val_bpb:1.16083000 eval_time:{evaluation}ms
+"""
+
+
+def run_log(
+    *,
+    shards: int = 80,
+    before: str = "",
+    stop: int = 600_050,
+    after: str = "",
+    loss: float = 1.96,
+    evaluation: int = 90_000,
+) -> str:
+    return RUN.format(
+        shards=shards, before=before, stop=stop, after=after, loss=loss, evaluation=evaluation
+    )
+
+
+RESERVED = "gptq:reserving 4s, effective=596000ms\n"
+TOOK = "gptq:calibrated 68 layers in {}s\n"
+SAMPLED = "gptq:generated 64 sequences in 196.7s\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "status"),
+    [
+        (run_log(after="gptq:calibrating with training data...\n"), Status.FAIL),
+        (run_log(after=TOOK.format(3.4)), Status.FAIL),
+        (run_log(before=RESERVED, stop=596_100, after=TOOK.format(3.4)), Status.PASS),
+        (run_log(before=RESERVED, stop=599_600, after=TOOK.format(6.9)), Status.NOTE),
+        (run_log(before=RESERVED, stop=599_600, after=TOOK.format(12.7)), Status.FAIL),
+        (run_log(after=SAMPLED), Status.PASS),
+        (run_log(), Status.NOT_APPLICABLE),
+        (run_log(stop=14_400_000, after=TOOK.format(16.1)), Status.NOT_APPLICABLE),
+    ],
+)
+def test_calibration_belongs_to_the_training_window(log: str, status: Status) -> None:
+    assert check(LateTrainingData(), train_DOT_log=log).status is status
+
+
+def test_the_validation_set_is_scored_whole_and_kept_from_training() -> None:
+    assert check(SplitNotCanonical(), a_DOT_log=run_log()).status is Status.PASS
+    assert check(SplitNotCanonical(), a_DOT_log=run_log(shards=1499)).status is Status.FAIL
+    assert check(SplitNotCanonical(), a_DOT_log=run_log(loss=0.39)).status is Status.FAIL
+    assert check(SplitNotCanonical(), a_DOT_log=run_log(loss=1.955)).status is Status.NOTE
+
+
+def test_the_bytes_that_a_log_implies() -> None:
+    assert check(ByteCountWrong(), a_DOT_log=run_log()).status is Status.PASS
+    assert check(ByteCountWrong(), a_DOT_log=run_log(loss=2.3)).status is Status.FAIL
+    assert check(ByteCountWrong(), a_DOT_log=run_log(loss=1.964)).status is Status.NOTE
+    folded = check(ByteCountWrong(), a_DOT_log="  tokenizer_path: ./sp_casefold.model\nval_bpb:1\n")
+    assert folded.status is Status.PENDING
+
+
+def test_time_limits_of_the_record_track() -> None:
+    late = run_log(stop=601_150, evaluation=700_000)
+    outside = json.dumps({"track": "non-record"})
+    for rule in (TrainingTooLong(), EvaluationTooLong()):
+        assert check(rule, a_DOT_log=run_log()).status is Status.PASS
+        assert check(rule, a_DOT_log=late).status is Status.FAIL
+        assert check(rule, a_DOT_log=late, b_DOT_log=run_log()).status is Status.NOTE
+        found = check(rule, a_DOT_log=late, submission_DOT_json=outside)
+        assert found.status is Status.NOT_APPLICABLE
+
+
+def test_what_is_computed_outside_of_the_timer_counts() -> None:
+    ahead = "ngram:precompute_outside_timer_done elapsed=164.53s\n"
+    found = check(EvaluationTooLong(), a_DOT_log=run_log(after=ahead, evaluation=553_000))
+    assert found.status is Status.FAIL
