@@ -27,8 +27,7 @@ _LANGUAGES = {
     ".cuh": "CUDA",
 }
 _UNREADABLE = {".so": "a compiled library", ".rs": "Rust", ".pyx": "Cython", ".a": "a library"}
-_INCLUDE = re.compile(r"^\s*#\s*include\s*[<\"]", re.MULTILINE)
-_DEFINITION = re.compile(r"[\w*&>]\s+\**\w+\s*\([^;{}]*\)\s*(?:const\s*)?\{")
+_INCLUDE = re.compile(r"^[ \t]{0,20}#[ \t]{0,4}include[ \t]{0,4}[<\"]", re.MULTILINE)
 _CUDA = re.compile(r"__global__|__device__|<cuda")
 
 
@@ -80,17 +79,21 @@ def _in_strings(module: Module) -> Iterator[NativeSource]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text, cuda = node.value, _CUDA.search(node.value) is not None
-                if (cuda or _INCLUDE.search(text)) and _DEFINITION.search(text):
+                if (cuda or _INCLUDE.search(text)) and "{" in text:
                     problem = "too large" if len(text) > MAX_SOURCE else None
                     language = "CUDA" if cuda else "C++"
                     last = node.end_lineno or node.lineno
                     yield NativeSource(module.path, node.lineno, last, language, text, (), problem)
     if "triton" in module.source:
-        for name, function in module.functions.items():
-            if any("triton.jit" in ast.unparse(d) for d in function.decorator_list):
-                problem = f"what the kernel {name} computes is not followed"
-                line = function.lineno
-                yield NativeSource(module.path, line, line, "Triton", "", (), problem)
+        kernels = [
+            (function.lineno, name)
+            for name, function in module.functions.items()
+            if any("triton.jit" in ast.unparse(d) for d in function.decorator_list)
+        ]
+        for first, _ in sorted(kernels)[:1]:
+            names = ", ".join(name for _, name in sorted(kernels))
+            problem = f"what kernels compute is not followed: {names}"
+            yield NativeSource(module.path, first, first, "Triton", "", (), problem)
 
 
 def _parsed(source: NativeSource) -> NativeSource:

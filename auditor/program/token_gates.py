@@ -46,6 +46,7 @@ from auditor.program.token_marks import (
 )
 
 STEP_BUDGET = 30_000  # expressions of one walk
+TOTAL_BUDGET = 300_000  # expressions of all walks; the field's largest helpers take a tenth
 DEPTH_LIMIT = 8
 Lookup = Callable[[str], Sequence[Routine]]
 _CASTS = ("int", "uint", "float", "bool", "double", "str", "long", "short", "size_t", "item")
@@ -89,10 +90,12 @@ class _BudgetError(Exception):
 def token_gates(entries: Sequence[Routine], named: Lookup) -> list[TokenGate]:
     """The gates in `entries` and what they call; `named` finds routines by their last name."""
     found: dict[tuple[str, int], TokenGate] = {}
+    left = TOTAL_BUDGET
     for routine in entries:
-        if any(isinstance(s, Loop) and _emits(s) for s in inner_steps(routine.body)):
+        if left > 0 and any(isinstance(s, Loop) and _emits(s) for s in inner_steps(routine.body)):
             walk = _Walk(named)
             walk.enter(routine, [])
+            left -= STEP_BUDGET - walk.budget
             for gate in walk.gates(routine):
                 found.setdefault((routine.path, gate.emitted), gate)
     return list(found.values())
@@ -142,6 +145,7 @@ class _Walk:
         self.stores: list[Store] = []
         self.pc: Marks = NONE
         self.loops: list[int] = []
+        self.emitting = 0  # loops around that emit; what is called outside of any is not entered
         self.counted = 0
         self.budget = STEP_BUDGET
 
@@ -240,8 +244,11 @@ class _Walk:
             element = self._element(step.over, Value(at=here), step.line)
             for root in self.roots(step.target):
                 self.memory[root] = element
+        emits = _emits(step)
         self.loops.append(loop)
+        self.emitting += emits
         of_routine = self.block(step.body)[1]
+        self.emitting -= emits
         self.loops.pop()
         self.pc = outer
         return NONE, of_routine
@@ -339,7 +346,7 @@ class _Walk:
         name = function.name if isinstance(function, Member) else ""
         if isinstance(function, Name):
             name = function.id.rpartition("::")[2]
-        own = self.named(name)
+        own = self.named(name) if self.emitting else ()
         if own and len(self.frames) < DEPTH_LIMIT:
             walked = [f.routine for f in self.frames]
             return union([self.enter(r, values) for r in own[:4] if r not in walked])

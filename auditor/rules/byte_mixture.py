@@ -14,9 +14,9 @@ from auditor.rules.quoting import quote
 # Shares for bytes never seen, counters, bytes of tokens: without all three, no function needs to be
 # looked at.
 _NEEDED = (
-    re.compile(r"/\s*256\b|log\w*\(\s*256|\b0?\.00390625|\b5\.545"),
-    re.compile(r"\+\s*=?\s*1\b|\+\+"),
-    re.compile(r"encode\(|bytes\w*\(|\bb[\"']|IdTo|id_to|uint8_t|char\b"),
+    re.compile(r"/ {0,2}256\b|log\w{0,4}\( ?256|\b0?\.00390625|\b5\.545"),
+    re.compile(r"\+ ?=? ?1\b|\+\+"),
+    re.compile(r"encode\(|bytes\w{0,9}\(|\bb[\"']|IdTo|id_to|uint8_t|char\b"),
 )
 
 

@@ -18,9 +18,9 @@ _COUNTERS = re.compile(rb"\bwithin_gate=(\d+)\s+word_gate=(\d+)")
 _STRENGTH = re.compile(r"(WITHIN|WORD)_(TAU|BOOST|BETA)$")
 # A loop counter, and a store at that counter: what a gate written in Python needs; or
 # it appends, and its memory counts.
-_COUNTED = re.compile(r"\bfor\s+\(?\s*(\w+)\s*(?:,\s*\w+\s*)?\)?\s*in\s+(?:range|enumerate)\b")
-_STORED = re.compile(r"\[(\w+)\]\s*=[^=]")
-_LEARNS = re.compile(r"\.get\(|\.setdefault\(|\]\s*\+= 1\b")
+_COUNTED = re.compile(r"\bfor ?\(? ?(\w+)(?:, ?\w+)?\)? ?in (?:range|enumerate)\b")
+_STORED = re.compile(r"\[(\w+)\] ?=[^=]")
+_LEARNS = re.compile(r"\.get\(|\.setdefault\(|\] ?\+= ?1\b")
 
 
 class RealisedTokenGate(Rule):
