@@ -28,14 +28,18 @@ def innermost(module: Module, line: int) -> FunctionNode | None:
 
 
 def calls_matching(module: Module, pattern: re.Pattern[str]) -> Iterator[tuple[ast.Call, str]]:
-    """Calls on lines that match, each with its dotted name as imported (`urllib.request.urlopen`).
+    """Calls in statements that match, each with its dotted name as imported (`os.path.join`).
 
-    Whether a call runs is not looked at. A name that no import binds stays as written.
+    A statement also matches where it uses a name under which an import binds what matches. Whether
+    a call runs is not looked at. A name that no import binds stays as written.
     """
     lines = _lines_matching(module, pattern)
     if not lines:
         return
     names = imported_as(module)
+    others = "|".join(re.escape(name) for name, full in names.items() if pattern.search(full))
+    if others:
+        lines += _lines_matching(module, re.compile(rf"\b(?:{others})\b"))
     for root in _roots(module, lines):
         for node in ast.walk(root):
             if isinstance(node, ast.Call) and (dotted := _dotted(node.func)) is not None:
