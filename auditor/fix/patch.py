@@ -4,17 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 
-from auditor.finding import Finding, Status
-from auditor.fix import uniform_expert, update_after_score
+from auditor.finding import Basis, Finding, Status
+from auditor.fix import byte_table, mask_before_score, uniform_expert, update_after_score
+from auditor.program.index import Module, Program
 from auditor.program.source import parse
 from auditor.rules import Context, all_rules
+from auditor.submission.model import SourceFile
 
 # A fixer takes a finding of its rule and a file's source; it returns the source rewritten, or None
 # where it cannot be certain.
 Fixer = Callable[[Finding, str, str], str | None]
 _FIXERS: Mapping[str, tuple[Fixer, str]] = {
+    "B1": (byte_table.rewrite, byte_table.WORDS),
     "C2": (uniform_expert.rewrite, uniform_expert.WORDS),
     "C3": (update_after_score.rewrite, update_after_score.WORDS),
+    "C7": (mask_before_score.rewrite, mask_before_score.WORDS),
 }
 
 
@@ -34,30 +38,43 @@ class Patch:
 
 
 def suggest(context: Context, findings: Sequence[Finding]) -> tuple[Patch, ...]:
-    """A patch of the main script for each rule that has one, against the shipped source.
+    """A patch for each rule and file where one is certain, against the shipped source.
 
     A patch is kept only if its rule finds nothing in what it gives.
     """
     patches = []
-    program = context.program
     for rule, (fixer, words) in _FIXERS.items():
-        failed = [f for f in findings if f.rule == rule and f.status is Status.FAIL]
-        source = program.source
-        for finding in failed:
-            source = fixer(finding, program.path, source) or source
-        if source != program.source and not _fails(rule, context, source):
-            diff = difference(program.path, program.source, source)
-            patches.append(Patch(rule, program.path, words, source, diff))
+        failed = [f for f in findings if f.rule == rule and _is_read(f, Status.FAIL)]
+        for module in context.program.modules if failed else ():
+            source = module.source
+            for finding in failed:
+                source = fixer(finding, module.path, source) or source
+            if source != module.source and not _fails(rule, context, module, source):
+                diff = difference(module.path, module.source, source)
+                patches.append(Patch(rule, module.path, words, source, diff))
     return tuple(patches)
 
 
-def _fails(rule: str, context: Context, source: str) -> bool:
-    """Whether the script with another source still has the fault, as far as reading it shows."""
+def _with_source(program: Program, module: Module, source: str) -> Program:
+    """The program with another text in the place of one of its modules."""
+    if module.name != program.main.name:
+        file = SourceFile.of(module.path, source.encode())
+        return replace(program, files={**program.files, module.name: file})
     parsed = parse(source)
-    program = replace(context.program, source=source, tree=parsed.tree, problem=parsed.problem)
+    return replace(program, source=source, tree=parsed.tree, problem=parsed.problem)
+
+
+def _fails(rule: str, context: Context, module: Module, source: str) -> bool:
+    """Whether the script still has the fault with a module changed, as far as reading it shows."""
+    program = _with_source(context.program, module, source)
     again = replace(context, program=program, dynamic={})
     found = (f for check in all_rules() if check.id == rule for f in check.check(again))
-    return any(f.status in (Status.FAIL, Status.UNKNOWN) for f in found)
+    return any(_is_read(f, Status.FAIL, Status.UNKNOWN) for f in found)
+
+
+def _is_read(finding: Finding, *statuses: Status) -> bool:
+    """Whether a finding comes from the script alone: no patch changes what a log holds."""
+    return finding.basis is Basis.STATIC and finding.status in statuses
 
 
 def difference(path: str, old: str, new: str) -> str:

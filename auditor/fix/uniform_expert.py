@@ -8,6 +8,7 @@ import ast
 from collections.abc import Iterator
 
 from auditor.finding import Finding
+from auditor.fix.lines import rewritten
 
 WORDS = (
     "the expert becomes the uniform distribution, which sums to one and keeps the weights' shape"
@@ -29,24 +30,8 @@ def rewrite(finding: Finding, path: str, source: str) -> str | None:
             if isinstance(node, ast.Assign) and node.lineno in lines:
                 value = _uniform(node, list(_own(scope)))
                 if value is not None:
-                    return _replaced(source, node, value)
+                    return rewritten(source, node, node.value, value)
     return None
-
-
-def _replaced(source: str, node: ast.Assign, value: str) -> str | None:
-    import libcst  # imported here: a script without this fault never needs it
-
-    lines = source.splitlines(keepends=True)
-    first, last = node.lineno - 1, node.end_lineno or node.lineno
-    text = "".join(lines[first:last])
-    indent = text[: len(text) - len(text.lstrip())]
-    line = libcst.ensure_type(
-        libcst.parse_statement(text[len(indent) :]), libcst.SimpleStatementLine
-    )
-    if len(line.body) != 1:  # several statements on a line
-        return None
-    changed = line.with_deep_changes(line.body[0], value=libcst.parse_expression(value))
-    return "".join([*lines[:first], indent, libcst.Module([changed]).code, *lines[last:]])
 
 
 def _uniform(node: ast.Assign, scope: list[ast.AST]) -> str | None:
