@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from auditor.evidence.claims import Claims
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
@@ -90,8 +91,9 @@ print(hints(tokens, np.load("starts.npy")).sum())
     def check(self, context: Context) -> Iterator[Finding]:
         """One failure that lists the gates and the logged counts, or why there is none."""
         gates = _gates(context)
-        counted = list(_counters(context.submission, context.claims))
-        active = tuple(evidence for number, evidence in counted if number)
+        logged = list(_counters(context.submission, context.claims))
+        counted = _claimed(context.claims, logged)
+        active = tuple(c.evidence for c in counted if c.number)
         called = [g for g in gates if is_called(context.program, context.trace, g.routine)]
         lines = (
             Place(g.routine.path, line) for g in called or gates for line in (g.decided, g.emitted)
@@ -100,7 +102,7 @@ print(hints(tokens, np.load("starts.npy")).sum())
         reason = (
             "what is emitted for a position depends on a property of the token at that position"
         )
-        if called and active:
+        if gates and active:
             reason += ", and the logs count the positions where it was"
             yield self.finding(Status.FAIL, reason, shown + active[:3])
         elif active and not gates:
@@ -108,10 +110,16 @@ print(hints(tokens, np.load("starts.npy")).sum())
         elif called and not counted and not (silent := _silenced(context)):
             yield self.finding(Status.FAIL, reason, shown)
         elif called:
-            zero = tuple(evidence for _, evidence in counted)[:1] or silent
+            zero = tuple(c.evidence for c in counted)[:1] or silent
             why = "the logs count no position" if counted else "the settings silence it"
+            status = Status.PASS
+            if superseded := tuple(c.evidence for c in logged if c not in counted):
+                why = (
+                    "the runs that the claim is from count no position; others that are shipped do"
+                )
+                status, zero = Status.NOTE, zero + superseded[:1]
             yield self.finding(
-                Status.PASS, f"a gate by the scored token is there, but {why}", shown + zero
+                status, f"a gate by the scored token is there, but {why}", shown + zero
             )
         elif gates:
             yield self.finding(
@@ -152,18 +160,42 @@ def _may_gate(text: str) -> bool:
     )
 
 
-def _counters(submission: Submission, claims: Claims) -> Iterator[tuple[int, Evidence]]:
-    """How often such gates were open, by the logs."""
+@dataclass(frozen=True)
+class _Counted:
+    """How often such gates were open, by a line of a log that ends with `bpb`."""
+
+    number: int
+    bpb: float | None
+    evidence: Evidence
+
+
+def _counters(submission: Submission, claims: Claims) -> Iterator[_Counted]:
     files = {file.path: file for file in submission.files.values()}
     for log in claims.logs:
         data = files[log.path].data
+        bpb = log.last_metric.val_bpb if log.last_metric is not None else None
         for match in _COUNTERS.finditer(data):
             first = data.rfind(b"\n", 0, match.start()) + 1
             line = data.count(b"\n", 0, first) + 1
             if log.embedded_source is None or line > log.embedded_source[1]:
                 text = data[first : match.end()].decode("utf-8", errors="replace").strip()
                 number = int(match[1][:18]) + int(match[2][:18])
-                yield number, Evidence(log.path, line, text[:200])
+                yield _Counted(number, bpb, Evidence(log.path, line, text[:200]))
+
+
+def _claimed(claims: Claims, counted: list[_Counted]) -> list[_Counted]:
+    """Those that the claimed score rests on, where logs with open and with shut gates are shipped.
+
+    Superseded logs stay in folders; the claim is nearer to the mean of the runs that it is from.
+    """
+    described = claims.submission_json
+    claim = described.val_bpb if described is not None else None
+    groups = [[c for c in counted if bool(c.number) is is_open] for is_open in (True, False)]
+    means = [[c.bpb for c in group if c.bpb is not None] for group in groups]
+    if claim is None or not all(means):
+        return counted
+    gaps = [abs(sum(mean) / len(mean) - claim.value) for mean in means]
+    return groups[gaps.index(min(gaps))]
 
 
 def _silenced(context: Context) -> tuple[Evidence, ...]:

@@ -149,6 +149,17 @@ def test_logged_counters_decide_whether_a_gate_was_in_use(
     assert any(e.path.endswith("train.log") and e.line == 1 for e in found.evidence)
 
 
+@pytest.mark.parametrize(("claim", "status"), [(1.03, Status.FAIL), (1.06, Status.NOTE)])
+def test_superseded_logs_do_not_decide(claim: float, status: Status) -> None:
+    shipped = submission(
+        memory_DOT_c=GATED,
+        old_DOT_log=LOG.replace("1.05", "1.03") % (5, 5),
+        new_DOT_log=LOG.replace("1.05", "1.06") % (0, 0),
+        submission_DOT_json=f'{{"val_bpb": {claim}}}',
+    )
+    assert finding(shipped).status is status
+
+
 @pytest.mark.parametrize(
     ("settings", "status"),
     [
