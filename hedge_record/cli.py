@@ -28,13 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # Threads that spin while they wait slow a shared machine down many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Not at the top: torch takes seconds to import, and --help should answer at once.
-    from hedge_record import commands
-
     try:
+        # Not at the top: torch takes seconds to import, and --help should answer at once.
+        from hedge_record import commands
+
         return int(getattr(commands, options.command)(options))
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hedge_record"):
+            raise
+        mend = "pip install 'parameter-golf-proof[record]'"
+        print(f"error: {error.name} is not installed: {mend}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it stopped", file=sys.stderr)

@@ -23,6 +23,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ _LIMITS = Limits(seconds=180, cpu_seconds=180)
 def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassResult:  # noqa: ARG001
     """Measures every scorer of `program` that its code calls, as the submitted run configured it.
 
-    Raises `SandboxUnavailable` where nothing can be isolated; whatever the script does becomes a
-    `problem`.
+    Raises `SandboxUnavailable` where nothing can be isolated, `AuditError` where torch is missing;
+    whatever the script does becomes a `problem`.
     """
     if program.tree is None:
         return MassResult(problem=f"the script cannot be read: {program.problem}")
@@ -69,9 +70,20 @@ def probe(submission: Submission, unpacked: Unpacked, program: Program) -> MassR
     if not bindings:
         return MassResult(problem="no class keeps counts and turns logits and targets into losses")
     sandbox.require()
+    _require_libraries()
     configuration = read_configuration(submission, read_claims(submission))
     environment = {n: v for n, v in configuration.environment.items() if not _OURS.match(n)}
     return MassResult(tuple(_probe_scorer(program, b, environment) for b in bindings))
+
+
+def _require_libraries() -> None:
+    """Raises `AuditError` where what scorers are written with is missing."""
+    missing = [name for name in ("numpy", "torch") if find_spec(name) is None]
+    if missing:
+        raise AuditError(
+            f"the dynamic audit needs {' and '.join(missing)}: "
+            "pip install 'parameter-golf-proof[dynamic]', or audit without --dynamic"
+        )
 
 
 def run_task(files: Mapping[str, bytes], task: Mapping[str, Any]) -> dict[str, Any]:

@@ -260,3 +260,11 @@ def test_the_load_of_a_hashed_table_is_kept() -> None:
     assert loaded_buckets(1 << 22, 16 * (REAL_TOKENS >> 22)) in (16, 32)
     assert loaded_buckets(4_000_000, REAL_TOKENS // 100) == 40_000
     assert loaded_buckets(1000, 10 * REAL_TOKENS) == 1000  # never more than there are
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mass, "find_spec", lambda name: None if name == "torch" else name)
+    submission = demo.submission(fixed=False)
+    unpacked = unpack(submission.main, submission.files)
+    with pytest.raises(AuditError, match=r"needs torch: pip install '.*\[dynamic\]'"):
+        mass.probe(submission, unpacked, build(submission, unpacked))

@@ -111,3 +111,17 @@ def test_bundle_writes_a_script_that_parses(tmp_path: Path, data: DataFolder) ->
     compile(source, "train_gpt.py", "exec")
     assert '"./data/fineweb10B_sp1024"' in source.replace("'", '"')
     assert bundle_data_paths(data) == ("./data/data", "./data/data/t_300_bpe.model")
+
+
+def test_an_installation_without_torch_says_what_to_install() -> None:
+    hide_torch = "import sys; sys.modules['torch'] = None; from hedge_record.cli import main"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{hide_torch}; sys.exit(main(['run', '--preset', 'tiny']))"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    mend = "pip install 'parameter-golf-proof[record]'"
+    assert result.stderr == f"error: torch is not installed: {mend}\n"
