@@ -82,14 +82,23 @@ def audit_in_full(
         titles=tuple(title for _, title in seen.named),
         sources=_cited(seen.findings, seen.context.program, submission),
         files=tuple(_files(submission)),
-        rules=tuple(
-            RuleFact(r.id, r.title, r.axis, r.version, r.source, " ".join(r.legal.split()))
-            for r in all_rules()
-        ),
+        rules=tuple(_fact(rule, policy) for rule in all_rules()),
         packing=tuple(_packing(seen.unpacked)),
         dynamic=dynamic,
         run=_run(seen.context, seen.findings),
         patches=suggest(seen.context, seen.findings),
+    )
+
+
+def _fact(rule: Rule, policy: Policy) -> RuleFact:
+    return RuleFact(
+        rule.id,
+        rule.title,
+        rule.axis,
+        rule.version,
+        rule.source,
+        legal=" ".join(rule.legal.split()),
+        weight=policy.weight(rule.id),
     )
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from auditor.finding import Audit, Axis, Evidence, Finding
 from auditor.fix.patch import Patch
+from auditor.policy import Weight
 from auditor.program.events import Event
 from auditor.program.what_ran import Variable
 
@@ -30,6 +31,7 @@ class RuleFact:
     version: int
     source: str
     legal: str = ""
+    weight: Weight = Weight.BREAKS
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ class Dossier:
     def legal(self, finding: Finding) -> str:
         """What the rule of a finding allows instead; empty where it says nothing."""
         return next((rule.legal for rule in self.rules if rule.id == finding.rule), "")
+
+    def weight(self, finding: Finding) -> Weight:
+        """What a failure of the finding's rule does under the policy."""
+        found = (rule.weight for rule in self.rules if rule.id == finding.rule)
+        return next(found, Weight.BREAKS)
 
     def deciding(self, finding: Finding) -> list[Variable]:
         """The variables that decide whether the lines of a finding run."""

@@ -166,7 +166,7 @@ class _Page:
         legal = self.dossier.legal(finding)
         if self.view.mends and finding.status in MENDED and legal:
             yield f"<p class='legal'>Legal: {_text(legal)}</p>"
-        facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
+        facts = review.basis(self.dossier, finding)
         facts += [f"precedent {', '.join(finding.precedent)}"] if finding.precedent else []
         yield f'<p class="dim">{_text("; ".join(facts))}</p>'
         if finding.witness is not None:

@@ -99,10 +99,8 @@ def _findings(dossier: Dossier, view: View) -> list[str]:
             continue
         title = markdown(dossier.title(finding))
         parts.append(f"**{finding.status.value} {code_span(finding.rule)}: {title}**")
-        parts.append(
-            f"{markdown(finding.reason)} (basis {finding.basis.value}, "
-            f"confidence {finding.confidence.value})"
-        )
+        facts = ", ".join(review.basis(dossier, finding))
+        parts.append(f"{markdown(finding.reason)} ({facts})")
         for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
             parts += [code_span(dossier.short(excerpt.place)), _quote(excerpt)]
         if decided := [history.decided(dossier, v) for v in dossier.deciding(finding)]:

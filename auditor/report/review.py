@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
+from auditor.policy import Weight
 from auditor.report.view import QUIET, SHOWN_ORDER
 
 OUTCOMES = {
@@ -101,23 +102,41 @@ def recommendation(dossier: Dossier) -> str:
     audit = dossier.audit
     axes = {rule.id: rule.axis for rule in dossier.rules}
 
-    def rules_with(status: Status, axis: Axis) -> str:
-        found = {f.rule for f in audit.findings if f.status == status and axes.get(f.rule) == axis}
-        return ", ".join(sorted(found))
+    def rules_with(status: Status, axis: Axis, *weights: Weight) -> set[str]:
+        return {
+            f.rule
+            for f in audit.findings
+            if f.status == status
+            and axes.get(f.rule) == axis
+            and dossier.weight(f) in (weights or (Weight.BREAKS, Weight.WAITS))
+        }
 
-    failed = rules_with(Status.FAIL, Axis.VALIDITY)
-    missing = rules_with(Status.FAIL, Axis.READINESS)
+    def named(rules: set[str]) -> str:
+        return ", ".join(sorted(rules))
+
     if audit.validity == Validity.INVALID:
-        return f"close, unless the score is measured again without the fault ({failed})"
+        failed = rules_with(Status.FAIL, Axis.VALIDITY)
+        return f"close, unless the score is measured again without the fault ({named(failed)})"
     if audit.validity == Validity.PENDING:
-        return f"hold, until there is a ruling ({rules_with(Status.PENDING, Axis.VALIDITY)})"
+        waiting = rules_with(Status.PENDING, Axis.VALIDITY)
+        waiting |= rules_with(Status.FAIL, Axis.VALIDITY, Weight.WAITS)
+        return f"hold, until there is a ruling ({named(waiting)})"
     if audit.validity == Validity.UNKNOWN:
         return "hold, until what was not examined has been read by somebody"
     if audit.readiness == Readiness.NOT_READY:
-        return f"hold, until what is missing is there ({missing})"
+        missing = rules_with(Status.FAIL, Axis.READINESS)
+        return f"hold, until what is missing is there ({named(missing)})"
     if audit.readiness == Readiness.UNKNOWN:
         return "hold, until the readiness that could not be checked is confirmed"
     return "merge, as far as these rules reach"
+
+
+def basis(dossier: Dossier, finding: Finding) -> list[str]:
+    """From where a finding is known, how surely, and whether it decides anything."""
+    facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
+    if finding.status is Status.FAIL and dossier.weight(finding) is Weight.NOTED:
+        facts.append("noted, and decides nothing under this policy")
+    return facts
 
 
 def outcome(audit: Audit) -> str:

@@ -163,7 +163,7 @@ def _finding(dossier: Dossier, finding: Finding, view: View) -> list[RenderableT
     if len(finding.evidence) > MAX_EVIDENCE:
         more = len(finding.evidence) - MAX_EVIDENCE
         parts.append(Text(f"  and {more} more places", style="dim"))
-    facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
+    facts = review.basis(dossier, finding)
     if finding.precedent:
         facts.append("precedent " + ", ".join(visible(p) for p in finding.precedent))
     decided = [history.decided(dossier, variable) for variable in dossier.deciding(finding)]

@@ -1,6 +1,7 @@
 """Three readers of one audit: what each is shown. The JSON is the same for all."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from auditor.finding import (
     Status,
     Validity,
 )
+from auditor.policy import Weight
 from auditor.program.events import Event, Kind, Line, Span, Turn
 from auditor.program.what_ran import Decider, Variable
 from auditor.report import html, markdown, terminal
@@ -217,3 +219,16 @@ def test_the_json_holds_everything_whoever_reads() -> None:
         "of": [],
         "without_gradients": False,
     }
+
+
+def test_a_failure_that_the_policy_only_notes_is_shown_and_decides_nothing() -> None:
+    noted = replace(FAILS, rule="C5", reason="smears over documents")
+    rules = (
+        *DOSSIER.rules,
+        RuleFact("C5", "a smear", Axis.VALIDITY, 1, "PR 1797", weight=Weight.NOTED),
+    )
+    audit = replace(DOSSIER.audit, findings=(noted, FAILS))
+    text = terminal.render([replace(DOSSIER, audit=audit, rules=rules, run=RunFacts())])
+    assert "smears over documents" in text
+    assert text.count("noted, and decides nothing under this policy") == 1
+    assert "unless the score is measured again without the fault (C3)\n" in text
