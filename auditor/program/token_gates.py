@@ -373,19 +373,24 @@ class _Walk:
         written = {s.root for s in self.stores}
         found = []
         for store in self.stores:
-            if store.at is None:
-                continue
-            for gate in {m for m in store.data | store.gates if type(m) is Gate}:
-                trait = gate.trait
-                if (
-                    trait.token.loop == store.at[0]
-                    and trait.token.offset >= store.at[1]
-                    and not {trait.table, trait.token.sequence} & written
-                    and not computed_from(store.data, trait.token)
-                    and self._learns(store, trait.token)
-                ):
-                    found.append(TokenGate(routine, store.line, trait.line))
+            traits = {m.trait for m in store.data | store.gates if type(m) is Gate}
+            found += [
+                TokenGate(routine, store.line, trait.line)
+                for trait in sorted(traits, key=lambda t: t.line)
+                if not {trait.table, trait.token.sequence} & written and self._tells(store, trait)
+            ]
         return found
+
+    def _tells(self, store: Store, trait: Trait) -> bool:
+        """Whether what is stored for a position tells something of the token there, or later."""
+        token = trait.token
+        return (
+            store.at is not None
+            and token.loop == store.at[0]
+            and token.offset >= store.at[1]
+            and not computed_from(store.data, token)
+            and self._learns(store, token)
+        )
 
     def _learns(self, emitted: Store, token: Token) -> bool:
         """Whether a memory that the stored value was read from takes the token in afterwards."""
