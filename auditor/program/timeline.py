@@ -72,7 +72,7 @@ class _Timeline:
             *((nll.order, self._score(nll)) for nll in self._scores),
             *((train.order, self._train(train)) for train in trace.trains),
             *((update.order, self._count(update)) for update in self._updates),
-            *((order, Event(Kind.EXPORT, self._line(place))) for place, order, _ in trace.exports),
+            *((e.order, Event(Kind.EXPORT, self._line(e.place))) for e in trace.exports),
             *((report.order, self._report(report)) for report in trace.reports),
         ]
         yield from (event for _, event in sorted(found, key=lambda pair: pair[0]))

@@ -24,6 +24,7 @@ from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
 from auditor.rules.training_too_long import TrainingTooLong
 from auditor.rules.update_before_score import UpdateBeforeScore
+from auditor.rules.validation_data_in_training import ValidationDataInTraining
 
 _RULES: tuple[type[Rule], ...] = (
     RealisedTokenGate,
@@ -36,6 +37,7 @@ _RULES: tuple[type[Rule], ...] = (
     OracleSelection,
     SlotOnScoredPositions,
     SmearAcrossDocuments,
+    ValidationDataInTraining,
     LateTrainingData,
     SplitNotCanonical,
     ByteCountWrong,

@@ -141,8 +141,8 @@ def _admitted(kind: ast.cmpop, left: Value, right: Value) -> Marks:
     return frozenset((Positions(right.affine(), None),))
 
 
-def compare(kinds: list[ast.cmpop], values: list[Value], choice: Marks = NONE) -> Value:
-    """`a < b <= c`: a constant where all are; else a gate that carries the marks and `choice`."""
+def compare(kinds: list[ast.cmpop], values: list[Value], marks: Marks = NONE) -> Value:
+    """`a < b <= c`: a constant where all are; else a gate with the marks of all, and `marks`."""
     result: Any = True
     for kind, left, right in zip(kinds, values, values[1:], strict=False):
         if left.const is UNSET or right.const is UNSET:
@@ -150,7 +150,7 @@ def compare(kinds: list[ast.cmpop], values: list[Value], choice: Marks = NONE) -
         else:
             result = _fold(_COMPARE[type(kind)], left.const, right.const)
         if result is UNSET:
-            deps = choice.union(*(v.all_deps() for v in values))
+            deps = marks.union(*(v.all_deps() for v in values))
             return Value(deps | _admitted(kinds[0], values[0], values[1]))
         if not result:
             break

@@ -10,6 +10,7 @@ from auditor.program.dataflow.expressions import Expressions
 from auditor.program.dataflow.heap import Index, element, instances, start_of
 from auditor.program.dataflow.marks import (
     GRADIENT,
+    STORED,
     ZERO,
     Source,
     Token,
@@ -197,7 +198,7 @@ class Arrays(Expressions):
         # A file may say something else each time round: counters that ranks share are files.
         deps = self.disk.union(self.loops, *(v.all_deps() for v in call.all()))
         if not any(type(m) is Source for m in deps):
-            return Value(deps)
+            return Value(deps | {STORED})
         return Value(deps, start=ZERO)
 
     def _write(self, call: Arguments) -> Value:

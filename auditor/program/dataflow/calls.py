@@ -235,6 +235,8 @@ class Calls(Containers):
             if call.name in library.LINEAR
             else frozenset()
         )
+        if call.name in library.EQUALITY:
+            deps |= self.match(call.node, values)
         if call.name in library.MASKING and MODEL in deps:
             deps |= arithmetic.unread(deps)
         mixed = arithmetic.mix(*values) if call.name in library.HASHES else base.mixed
@@ -245,6 +247,13 @@ class Calls(Containers):
         base, node, name = call.values[0], call.node, call.name
         if name == "step":
             self.step(node, thing.parameters | instances(base))
+            return NOTHING
+        if name in ("register_forward_hook", "register_forward_pre_hook"):
+            handle = Instance(None, "hook", frozenset(), self.loops)
+            self.hooks[handle] = thing.root(), call.get(1)
+            return Value(objects=(handle,))
+        if name == "remove" and thing in self.hooks:
+            del self.hooks[thing]
             return NOTHING
         if name in _PARTS:
             own_value = Value(objects=(thing,))

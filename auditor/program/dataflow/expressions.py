@@ -157,8 +157,8 @@ class Expressions(Access):
     def _compare(self, node: ast.Compare) -> Value:
         values = [self.eval(node.left), *map(self.eval, node.comparators)]
         ordering = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
-        choice = self.choice(node, values) if ordering else frozenset[Choice]()
-        return arithmetic.compare(node.ops, values, choice)
+        marks = self.choice(node, values) if ordering else self.match(node, values)
+        return arithmetic.compare(node.ops, values, marks)
 
     def _conditional(self, node: ast.IfExp) -> Value:
         test = self.eval(node.test)

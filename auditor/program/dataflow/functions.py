@@ -82,7 +82,10 @@ class Functions(Calls):
             result = self.invoke(
                 function.function, [*function.first, *args], {**function.named, **named}, node
             )
-            return _of_network(function, result, [*args, *named.values()])
+            values = [*args, *named.values()]
+            if self.hooks:
+                self._run_hooks(function, values, node)
+            return _of_network(function, result, values)
         if isinstance(function, Function):
             return self._run(function, args, named)
         if isinstance(function, Class):
@@ -92,6 +95,15 @@ class Functions(Calls):
         if isinstance(function, External):
             return self.external(function.name, args, named, node)
         return NOTHING
+
+    def _run_hooks(self, method: Bound, args: list[Value], node: ast.AST) -> None:
+        """What was hooked into a network sees what flows through it."""
+        this = method.first[0] if method.first else NOTHING
+        roots = {o.root() for o in this.objects if isinstance(o, Instance)}
+        flow = Value(frozenset({MODEL}).union(*(a.all_deps() for a in args)))
+        for root, hook in tuple(self.hooks.values()):
+            if root in roots:
+                self.invoke(hook, [this, self.sequence(node, "tuple", [flow]), flow], {}, node)
 
     def _notice_step(self, method: Bound, node: ast.AST) -> None:
         """The script's own optimizer makes a step."""

@@ -222,6 +222,8 @@ SCATTER = frozenset(
         "index_fill_",
     ]
 )
+# `==` and `!=` in their spellings as functions.
+EQUALITY = frozenset(["eq", "ne", "equal", "not_equal", "isclose", "array_equal"])
 # What may leave out some places of a loss.
 MASKING = frozenset(["where", "masked_select", "masked_fill", "masked_fill_"])
 # Lookups at computed places.

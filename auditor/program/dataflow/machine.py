@@ -9,10 +9,13 @@ from auditor.program.dataflow.marks import (
     GRADIENT,
     MODEL,
     NONE,
+    STORED,
     Blend,
     Choice,
+    Export,
     Loop,
     Marks,
+    Match,
     Nll,
     Place,
     Read,
@@ -20,7 +23,7 @@ from auditor.program.dataflow.marks import (
     Token,
     Train,
 )
-from auditor.program.dataflow.values import Cell, Instance, Value, linear_of
+from auditor.program.dataflow.values import UNSET, Cell, Instance, Value, linear_of
 
 
 class BudgetError(Exception):
@@ -48,7 +51,7 @@ class Trace:
     trains: list[Train] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
-    exports: list[tuple[Place, int, Marks]] = field(default_factory=list)
+    exports: list[Export] = field(default_factory=list)
     sums: set[ast.BinOp] = field(default_factory=set)  # what `+` a network's output went into
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)
@@ -74,6 +77,7 @@ class Machine:
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
         self.order = 0
+        self.hooks: dict[Instance, tuple[Instance, Value]] = {}  # by handle: module and function
         self.swayed: frozenset[Choice] = frozenset()  # comparisons of losses that led here
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
@@ -142,9 +146,23 @@ class Machine:
 
     def write_disk(self, node: Any, value: Value) -> None:
         """Something goes to a file."""
-        deps = frozenset(m for m in value.all_deps() if type(m) is Train or m is GRADIENT)
-        self.disk |= deps
-        self.trace.exports.append((self.place(node), self.tick(), deps))
+        deps = value.all_deps()
+        self.disk |= frozenset(m for m in deps if type(m) is Train or m is GRADIENT)
+        calibrated = MODEL in deps and Source("val") in deps and not _is_scored(deps)
+        self.trace.exports.append(Export(self.place(node), self.tick(), calibrated))
+
+    def match(self, node: Any, values: list[Value]) -> Marks:
+        """A mark for stored data that is held against validation tokens."""
+        if any(value.const is not UNSET for value in values):
+            return NONE
+        validation, stored, tokens = Source("val"), False, False
+        for value in values:
+            deps = value.all_deps()
+            if STORED in deps:
+                stored |= MODEL not in deps and validation not in deps
+            elif validation in deps:
+                tokens |= bool(value.tokens())
+        return frozenset({Match(self.place(node))}) if stored and tokens else NONE
 
     def choice(self, node: Any, options: list[Value]) -> frozenset[Choice]:
         """A mark for losses that are told apart by their size, if `options` are such."""

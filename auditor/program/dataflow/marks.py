@@ -102,8 +102,13 @@ class Gradient:
     """The value is a gradient of something."""
 
 
+class StoredData:
+    """The value was read from a file that is no shard of the dataset."""
+
+
 MODEL = ModelOutput()
 GRADIENT = Gradient()
+STORED = StoredData()
 
 
 @dataclass(eq=False, slots=True)
@@ -188,6 +193,24 @@ class Choice:
     order: int
     losses: frozenset[Any]
     doubt: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Stored data is compared with validation tokens, as it is or after decoding."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Something goes to a file. `calibrated`: it was computed with a network's weights from
+    validation tokens, and is no loss of theirs.
+    """
+
+    place: Place
+    order: int
+    calibrated: bool
 
 
 @dataclass(eq=False, slots=True)
