@@ -35,6 +35,7 @@ from auditor.program.token_marks import (
     Marks,
     Memory,
     Root,
+    Store,
     Token,
     Trait,
     Value,
@@ -52,18 +53,6 @@ Lookup = Callable[[str], Sequence[Routine]]
 _CASTS = ("int", "uint", "float", "bool", "double", "str", "long", "short", "size_t", "item")
 _GROWTH = ("append", "push_back", "emplace_back", "appendleft")
 _CHANGES = (*_GROWTH, "add", "extend", "insert", "update", "push")
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Something was stored, at a loop's position where `at` says so."""
-
-    root: Root
-    at: tuple[int, int] | None
-    data: Marks
-    gates: Marks
-    line: int
-    order: int
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,18 @@ class Value:
 UNKNOWN = Value()
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Something was stored, at a loop's position where `at` says so."""
+
+    root: Root
+    at: tuple[int, int] | None
+    data: Marks
+    gates: Marks
+    line: int
+    order: int
+
+
 def deciding(marks: Marks) -> Marks:
     """What a test with these marks decides by."""
     return frozenset(Gate(m) if type(m) is Trait else m for m in marks if type(m) in (Trait, Gate))
