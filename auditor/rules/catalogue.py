@@ -20,6 +20,7 @@ from auditor.rules.realised_token_gate import RealisedTokenGate
 from auditor.rules.scored_more_than_once import ScoredMoreThanOnce
 from auditor.rules.slot_on_scored_positions import SlotOnScoredPositions
 from auditor.rules.smear_across_documents import SmearAcrossDocuments
+from auditor.rules.something_crosses import SomethingCrosses
 from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
 from auditor.rules.training_too_long import TrainingTooLong
@@ -42,6 +43,7 @@ _RULES: tuple[type[Rule], ...] = (
     SplitNotCanonical,
     ByteCountWrong,
     ArtifactTooLarge,
+    SomethingCrosses,
     TrainingTooLong,
     EvaluationTooLong,
     NetworkReachable,

@@ -12,7 +12,8 @@ from auditor.rules.base import Context, Rule
 
 _GATE = re.compile(
     r"\b(?:urlopen|urlretrieve|requests|httpx|aiohttp|http\.client|socket|wandb|hf_hub_download|"
-    r"snapshot_download|get_kernel|load_dataset|subprocess|os\.system|boto3)\b"
+    r"snapshot_download|get_kernel|load_dataset|from_pretrained|boto3|wget|curl)\b|"
+    r"\bpip3?\b.{0,30}\binstall\b|\bgit\b.{0,12}\bclone\b"
 )
 _SENDS = re.compile(
     r"(?:urllib\.request|urllib)\.(?:urlopen|urlretrieve)|"
