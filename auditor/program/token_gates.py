@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from auditor.program.dataflow.marks import Place
 from auditor.program.steps import (
     Assign,
     Branch,
@@ -47,7 +48,7 @@ from auditor.program.token_marks import (
 )
 
 STEP_BUDGET = 30_000  # expressions of one walk
-TOTAL_BUDGET = 300_000  # expressions of all walks; the field's largest helpers take a tenth
+TOTAL_BUDGET = 300_000  # of all walks; the field's native helpers take about a thousand each
 DEPTH_LIMIT = 8
 Lookup = Callable[[str], Sequence[Routine]]
 _CASTS = ("int", "uint", "float", "bool", "double", "str", "long", "short", "size_t", "item")
@@ -60,8 +61,8 @@ class TokenGate:
     """A hint for a position, decided by a property of the very token at that position."""
 
     routine: Routine
-    emitted: int  # line
-    decided: int  # line
+    emitted: Place
+    decided: Place
 
 
 @dataclass
@@ -78,7 +79,7 @@ class _BudgetError(Exception):
 
 def token_gates(entries: Sequence[Routine], named: Lookup) -> list[TokenGate]:
     """The gates in `entries` and what they call; `named` finds routines by their last name."""
-    found: dict[tuple[str, int], TokenGate] = {}
+    found: dict[Place, TokenGate] = {}
     left = TOTAL_BUDGET
     for routine in entries:
         if left > 0 and any(isinstance(s, Loop) and _emits(s) for s in inner_steps(routine.body)):
@@ -86,7 +87,7 @@ def token_gates(entries: Sequence[Routine], named: Lookup) -> list[TokenGate]:
             walk.enter(routine, [])
             left -= STEP_BUDGET - walk.budget
             for gate in walk.gates(routine):
-                found.setdefault((routine.path, gate.emitted), gate)
+                found.setdefault(gate.emitted, gate)
     return list(found.values())
 
 
@@ -99,15 +100,13 @@ def by_name(routines: Sequence[Routine]) -> Lookup:
 
 
 def _emits(loop: Loop) -> bool:
-    """Whether each round may store something at one place of its own, by some test."""
+    """Whether each round may store something at one place of its own, or append and store."""
     inside = list(inner_steps(loop.body))
     stores = [s for s in inside if isinstance(s, Assign) and isinstance(s.target, Element)]
     placed = any(isinstance(s.target, Element) and _is_place(s.target.index) for s in stores)
     grows = any(isinstance(s, Evaluate) and _method(s.value) in _GROWTH for s in inside)
-    tests = any(isinstance(s, Branch) for s in inside)
-    return (loop.counter is not None or loop.target is not None) and (
-        placed or (grows and tests and bool(stores))
-    )
+    over_positions = loop.counter is not None or loop.target is not None
+    return over_positions and (placed or (grows and bool(stores)))
 
 
 def _is_place(node: Expression) -> bool:
@@ -190,7 +189,10 @@ class _Walk:
             self.memory[root] = Value(marks, value.at, value.token, roots, value.number)
 
     def _stored(self, root: Root, at: tuple[int, int] | None, data: Marks, line: int) -> Store:
-        return Store(root, at, data, self.pc, line, len(self.stores))
+        return Store(root, at, data, self.pc, self._place(line), len(self.stores))
+
+    def _place(self, line: int) -> Place:
+        return Place(self.frames[-1].routine.path, line)
 
     def store(
         self, roots: Iterable[Root], at: tuple[int, int] | None, data: Marks, line: int
@@ -313,7 +315,7 @@ class _Walk:
         if len(roots) == 1:
             (root,) = roots
             if index.token is not None:
-                marks |= {Trait(index.token, root, line)}
+                marks |= {Trait(index.token, root, self._place(line))}
             if index.at is not None:
                 token = Token(root, *index.at)
                 marks |= {token}
@@ -364,8 +366,8 @@ class _Walk:
         for store in self.stores:
             traits = {m.trait for m in store.data | store.gates if type(m) is Gate}
             found += [
-                TokenGate(routine, store.line, trait.line)
-                for trait in sorted(traits, key=lambda t: t.line)
+                TokenGate(routine, store.place, trait.place)
+                for trait in sorted(traits, key=lambda t: (t.place.path, t.place.line))
                 if not {trait.table, trait.token.sequence} & written and self._tells(store, trait)
             ]
         return found

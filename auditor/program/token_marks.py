@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from auditor.program.dataflow.marks import Place
+
 Root = tuple[Any, ...]  # a variable of one call, or a member of whatever object
 
 
@@ -22,7 +24,7 @@ class Trait:
 
     token: Token
     table: Root
-    line: int
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Store:
     at: tuple[int, int] | None
     data: Marks
     gates: Marks
-    line: int
+    place: Place
     order: int
 
 

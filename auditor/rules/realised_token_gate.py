@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from auditor.evidence.claims import Claims
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
-from auditor.program.dataflow.marks import Place
 from auditor.program.reached import is_called
 from auditor.program.token_gates import TokenGate, by_name, token_gates
 from auditor.rules.base import Context, Rule
@@ -18,10 +17,9 @@ from auditor.submission.model import Submission
 _COUNTERS = re.compile(rb"\bwithin_gate=(\d+)\s+word_gate=(\d+)")
 _STRENGTH = re.compile(r"(WITHIN|WORD)_(TAU|BOOST|BETA)$")
 # A loop counter, and a store at that counter: what a gate written in Python needs; or
-# it appends, and its memory counts.
+# it appends, and stores elsewhere.
 _COUNTED = re.compile(r"\bfor ?\(? ?(\w+)(?:, ?\w+)?\)? ?in (?:range|enumerate)\b")
-_STORED = re.compile(r"\[(\w+)\] ?=[^=]")
-_LEARNS = re.compile(r"\.get\(|\.setdefault\(|\] ?\+= ?1\b")
+_STORED = re.compile(r"\[([\w.]+)\] ?=[^=]")
 
 
 class RealisedTokenGate(Rule):
@@ -52,6 +50,7 @@ class RealisedTokenGate(Rule):
         "gates computed for all positions at once by array operations",
         "gates by the token's own number, without a table of properties",
         "gates inside compiled libraries, Rust or Triton kernels",
+        "loops beyond a budget of 300,000 expressions for one language",
     )
     valid = (
         """
@@ -95,10 +94,8 @@ print(hints(tokens, np.load("starts.npy")).sum())
         counted = _claimed(context.claims, logged)
         active = tuple(c.evidence for c in counted if c.number)
         called = [g for g in gates if is_called(context.program, context.trace, g.routine)]
-        lines = (
-            Place(g.routine.path, line) for g in called or gates for line in (g.decided, g.emitted)
-        )
-        shown = tuple(quote(context, place) for place in dict.fromkeys(lines))
+        places = dict.fromkeys(p for g in called or gates for p in (g.decided, g.emitted))
+        shown = tuple(quote(context, place) for place in places)
         reason = (
             "what is emitted for a position depends on a property of the token at that position"
         )
@@ -151,13 +148,10 @@ def _gates(context: Context) -> list[TokenGate]:
 
 
 def _may_gate(text: str) -> bool:
-    """Whether a function branches, counts positions and stores something at one of them."""
-    if "if " not in text:
-        return False
+    """Whether a function counts positions and stores something at one, or appends and stores."""
     counters = set(_COUNTED.findall(text))
-    return not counters.isdisjoint(_STORED.findall(text)) or (
-        "append(" in text and _LEARNS.search(text) is not None
-    )
+    stored = set(_STORED.findall(text))
+    return not counters.isdisjoint(stored) or ("append(" in text and bool(stored))
 
 
 @dataclass(frozen=True)

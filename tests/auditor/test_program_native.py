@@ -63,7 +63,7 @@ def gates(source: str) -> list[tuple[int, int]]:
     """(line that emits, line that decides) of every gate in a C++ source."""
     (native,) = program(submission(memory_DOT_cpp=source)).native
     found = token_gates(native.routines, by_name(native.routines))
-    return [(gate.emitted, gate.decided) for gate in found]
+    return [(gate.emitted.line, gate.decided.line) for gate in found]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,36 @@ def test_a_gate_that_runs_fails_and_quotes_the_native_file() -> None:
     (evidence,) = found.evidence
     assert (evidence.path, evidence.line) == ("folder/memory.c", 4)
     assert "opens[text[i]]" in evidence.text
+
+
+def test_a_gate_in_a_helper_module_is_quoted_there() -> None:
+    script = b"""
+import numpy as np
+from memory import Memory
+
+def hints_of(ids, opens):
+    hints, memory = [], Memory()
+    for i, now in enumerate(ids):
+        hints.append(memory.propose(opens[now]))
+        memory.best[memory.key] = now
+        memory.key = memory.key * 31 + now
+    return hints
+
+print(hints_of(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16), np.load("opens.npy")))
+"""
+    helper = """
+class Memory:
+    def __init__(self):
+        self.best, self.key = {}, 0
+
+    def propose(self, skip):
+        if skip:
+            return 0
+        return self.best.get(self.key, 0)
+"""
+    found = finding(submission(script, memory_DOT_py=helper))
+    assert found.status is Status.FAIL
+    assert [(e.path, e.line) for e in found.evidence] == [("folder/train_gpt.py", 8)]
 
 
 def test_a_gate_that_nothing_calls_is_a_note() -> None:
