@@ -88,7 +88,8 @@ class Event:
     def details(self) -> Iterator[str]:
         """What is known of it, in words."""
         if self.spans:
-            yield " and ".join(map(str, self.spans))
+            tokens = " and ".join(map(str, self.spans))
+            yield f"computed from {tokens}" if self.kind is Kind.EXPORT else tokens
         if self.again:
             yield f"the same again each {' / '.join(self.again)}"
         if self.kind is Kind.SCORE:

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
@@ -72,7 +73,7 @@ class _Timeline:
             *((nll.order, self._score(nll)) for nll in self._scores),
             *((train.order, self._train(train)) for train in trace.trains),
             *((update.order, self._count(update)) for update in self._updates),
-            *((e.order, Event(Kind.EXPORT, self._line(e.place))) for e in trace.exports),
+            *self._exports(),
             *((report.order, self._report(report)) for report in trace.reports),
         ]
         yield from (event for _, event in sorted(found, key=lambda pair: pair[0]))
@@ -130,6 +131,13 @@ class _Timeline:
             self._turns(update.loops),
             self._spans(sources, moving),
         )
+
+    def _exports(self) -> Iterator[tuple[int, Event]]:
+        """Files; with tokens only where they hold what was computed from validation tokens."""
+        for place, calls in groupby(self.trace.exports, attrgetter("place")):
+            written = list(calls)  # what a call is given, one by one
+            spans = (Span(VALIDATION),) if any(export.calibrated for export in written) else ()
+            yield written[0].order, Event(Kind.EXPORT, self._line(place), spans=spans)
 
     def _report(self, report: Report) -> Event:
         of = {m.place.line for m in report.deps if type(m) is Nll}

@@ -141,6 +141,26 @@ REPORT 16
     assert drawn(audited(COUNTED)) == expected
 
 
+def test_a_file_says_so_if_it_holds_what_validation_tokens_gave() -> None:
+    clean = audited(TRAIN_FIRST)
+    stored = audited(
+        f"{HEAD}torch.save(net(tokens[:-1]).abs().amax(0), 'scales.pt')\n"
+        "print(F.cross_entropy(net(tokens[:-1]), tokens[1:]).item() / math.log(2))\n"
+    )
+    assert "computed from" not in drawn(clean)
+    assert (
+        drawn(stored)
+        == """\
+EXPORT 9  <- fail[D1]
+       computed from all of validation
+SCORE  10
+       all of validation; by weights trained on no validation token
+REPORT 10
+       all of validation; from the losses of line 10
+"""
+    )
+
+
 def test_every_event_is_in_every_drawing() -> None:
     dossier = audited(SCORE_FIRST)
     page = html.render([dossier])
