@@ -56,7 +56,7 @@ print(total / math.log(2))
         """
 import numpy as np, torch, math
 import torch.nn.functional as F
-seen = np.fromfile("fineweb_train_000000.bin", dtype=np.uint16).astype(np.int64)
+seen = np.fromfile("tokens_in_the_artifact.bin", dtype=np.uint16).astype(np.int64)
 tokens = np.fromfile("fineweb_val_000000.bin", dtype=np.uint16).astype(np.int64)
 net, rows = torch.nn.Linear(8, 8), np.ones((1024, 1024))
 np.add.at(rows, (seen[:-1], seen[1:]), 1)
