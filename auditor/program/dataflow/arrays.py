@@ -148,6 +148,10 @@ class Arrays(Expressions):
         return Value(deps | {Token(stream, moved)}, start=moved)
 
     def _array(self, call: Arguments) -> Value:
+        if call.name in ("bytearray", "ndarray"):
+            for value in call.all():
+                if any(type(m) is Source for m in value.deps):  # made over a buffer
+                    return value
         cell = self.cell("array", call.node)
         objects: tuple[Any, ...] = (cell,)
         if call.named.get("requires_grad", NOTHING).const is True:
