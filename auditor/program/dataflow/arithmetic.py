@@ -19,6 +19,7 @@ from auditor.program.dataflow.marks import (
     Read,
     Token,
     affine_sum,
+    weighed,
 )
 from auditor.program.dataflow.values import UNSET, Value, constant, linear_of
 
@@ -59,7 +60,7 @@ _HASHING = (
     ast.RShift,
     ast.FloorDiv,
 )
-_LINEAR = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+_LINEAR = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult)
 _BIG = 1 << 64
 
 
@@ -77,6 +78,8 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
     if kind in (ast.Div, ast.Sub):
         deps |= ratios(left, right, place)
     linear = _corrected(linear_of(left), linear_of(right)) if kind in _LINEAR else NONE
+    if kind is ast.MatMult:
+        linear = weighed(linear)
     start = position = None
     if kind in (ast.Add, ast.Sub):
         sign = 1 if kind is ast.Add else -1

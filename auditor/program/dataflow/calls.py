@@ -10,7 +10,7 @@ from auditor.program.dataflow.arrays import ARRAY_HANDLERS, Arguments, Handler, 
 from auditor.program.dataflow.containers import CONTAINER_HANDLERS, Containers
 from auditor.program.dataflow.expressions import computed, operator_method, parameters_of
 from auditor.program.dataflow.heap import element, instances, own
-from auditor.program.dataflow.marks import MODEL, Source, Train
+from auditor.program.dataflow.marks import MODEL, Source, Train, weighed
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -235,6 +235,8 @@ class Calls(Containers):
             if call.name in library.LINEAR
             else frozenset()
         )
+        if call.name in library.REDUCING:
+            linear = weighed(linear)
         if call.name in library.EQUALITY:
             deps |= self.match(call.node, values)
         if call.name in library.MASKING and MODEL in deps:

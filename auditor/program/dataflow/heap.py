@@ -10,6 +10,7 @@ from auditor.program.dataflow.marks import (
     NONE,
     ZERO,
     Affine,
+    Blend,
     Loop,
     Marks,
     Positions,
@@ -180,7 +181,7 @@ class Heap(Machine):
             position = affine_sum(base.position, index.lower)
         return Value(
             deps,
-            linear=frozenset() if index.picks else linear,
+            linear=_picked(linear) if index.picks else linear,
             objects=tuple(base.cells()) if index.basic else (),
             mixed=base.mixed,
             position=position,
@@ -254,6 +255,11 @@ def _masked(bounds: Positions, filler: float) -> Marks:
     if filler == 1:
         return frozenset((bounds,))
     return frozenset((bounds.others(),)) if filler < 0 else NONE
+
+
+def _picked(linear: Marks) -> Marks:
+    """What an entry of an axis keeps: a term picked out of several is weighed with no other."""
+    return frozenset(m for m in linear if type(m) is not Blend or m.weighed)
 
 
 def _known_item(cell: Cell, key: Value) -> Value:

@@ -113,6 +113,7 @@ LINEAR = SAME | frozenset(
         "dot",
         "bmm",
         "mm",
+        "mv",
         "inner",
         "tensordot",
         "logaddexp",
@@ -144,6 +145,26 @@ LINEAR = SAME | frozenset(
         "double",
         "lerp",
         "lerp_",
+    ]
+)
+# What sums up along an axis.
+REDUCING = frozenset(
+    [
+        "sum",
+        "mean",
+        "logsumexp",
+        "einsum",
+        "matmul",
+        "dot",
+        "bmm",
+        "mm",
+        "mv",
+        "inner",
+        "tensordot",
+        "average",
+        "nansum",
+        "nanmean",
+        "fsum",
     ]
 )
 # Side by side along a new axis, to be weighed.

@@ -215,11 +215,23 @@ class Export:
 
 @dataclass(eq=False, slots=True)
 class Blend:
-    """Terms put side by side to be weighed, of which one does not depend on the realised token."""
+    """Terms put side by side to be weighed, of which one does not depend on the realised token.
+
+    `weighed` is true once they were summed up: no index picks one of them out any more.
+    """
 
     place: Place
     term: Place
     answer: frozenset[Token]
+    weighed: bool = False
+
+
+def weighed(linear: frozenset[Any]) -> frozenset[Any]:
+    """The marks of a sum over what was put side by side."""
+    return frozenset(
+        Blend(m.place, m.term, m.answer, True) if type(m) is Blend and not m.weighed else m
+        for m in linear
+    )
 
 
 Mark = Any
