@@ -77,7 +77,7 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         deps = inverted(deps)
     if kind in (ast.Div, ast.Sub):
         deps |= ratios(left, right, place)
-    linear = _corrected(linear_of(left), linear_of(right)) if kind in _LINEAR else NONE
+    linear = _corrected(left, right) if kind in _LINEAR else NONE
     if kind is ast.MatMult:
         linear = weighed(linear)
     start = position = None
@@ -98,15 +98,17 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
     )
 
 
-def _corrected(left: Marks, right: Marks) -> Marks:
-    """The marks of both sides. The largest of several logarithms, corrected by a term in the same
+def _corrected(left: Value, right: Value) -> Marks:
+    """The linear marks of both. The largest of several logarithms, corrected by a term in the same
     ones, is how the logarithm of a sum is computed: no choice between them.
     """
-    united = left | right
+    mine, other = linear_of(left), linear_of(right)
     undone = {
-        m for m in united if type(m) is Choice and m.losses <= (left if m in right else right)
+        m
+        for m in mine | other
+        if type(m) is Choice and m.losses <= (left if m in other else right).all_deps()
     }
-    return united - undone if undone else united
+    return (mine | other) - undone
 
 
 def mix(*values: Value) -> frozenset[Token]:

@@ -188,16 +188,12 @@ class Machine:
 
 
 def _rivals(options: list[Value]) -> list[frozenset[Any]]:
-    """The losses behind each option that has any; a table's, if read for the same token."""
-    labels: frozenset[Token] = frozenset().union(
-        *(m.labels for o in options for m in linear_of(o) if type(m) is Nll)
-    )
-    found = [
-        frozenset(m for m in linear_of(o) if type(m) is Nll)
-        | frozenset(m for m in o.all_deps() if type(m) is Read and m.tokens & labels)
-        for o in options
-    ]
-    return [losses for losses in found if losses]
+    """The losses behind each option that has any, and what tables say if one option is a loss."""
+    found = [frozenset(m for m in linear_of(o) if type(m) is Nll) for o in options]
+    if not any(found):
+        return []
+    tables = [frozenset(m for m in o.all_deps() if type(m) is Read) for o in options]
+    return [n | t for n, t in zip(found, tables, strict=True) if n | t]
 
 
 def _exact(value: Value) -> frozenset[Token]:
