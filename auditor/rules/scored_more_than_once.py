@@ -30,7 +30,7 @@ class ScoredMoreThanOnce(Rule):
     legal = (
         "A table that takes in a chunk after that chunk was scored, in one loop over the chunks; "
         "overlapping windows of which only the new positions count; a diagnostic evaluation "
-        "before the claimed one; tables filled from training data."
+        "before the claimed one."
     )
     known_misses = (
         "passes repeated by a loop around the pass",
