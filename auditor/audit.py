@@ -1,17 +1,17 @@
 """One audit from end to end: unpack, index, read the claims, probe, apply every rule, judge."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from auditor.dossier import Dossier, FileFact, RuleFact, RunFacts
 from auditor.errors import AuditError
 from auditor.evidence.claims import read_claims
 from auditor.evidence.numbers import numbers
 from auditor.finding import Audit, Basis, Confidence, Finding, Status
-from auditor.fix.patch import suggest
+from auditor.fix.patch import Patch, suggest
 from auditor.policy import FRONTIER_2026_04, Policy
 from auditor.program.index import Program, build
 from auditor.program.timeline import timeline
@@ -21,6 +21,7 @@ from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked, unpack
 from auditor.verdict import judge
 
+T = TypeVar("T")
 DEFAULT_POLICY = FRONTIER_2026_04.name
 # Every rule of the challenge; a report names those that this version has no check for.
 RULEBOOK = (
@@ -85,8 +86,8 @@ def audit_in_full(
         rules=tuple(_fact(rule, policy) for rule in all_rules()),
         packing=tuple(_packing(seen.unpacked)),
         dynamic=dynamic,
-        run=_run(seen.context, seen.findings),
-        patches=suggest(seen.context, seen.findings),
+        run=_or(RunFacts(overrides=overrides or {}), _run, seen),
+        patches=_or((), _patches, seen),
     )
 
 
@@ -132,8 +133,21 @@ def _judged(seen: _Examined, policy: Policy) -> Audit:
     )
 
 
-def _run(context: Context, findings: tuple[Finding, ...]) -> RunFacts:
+def _or(nothing: T, show: Callable[[_Examined], T], seen: _Examined) -> T:
+    """What `show` gives; where a hostile script breaks it, the report goes without."""
+    try:
+        return show(seen)
+    except Exception:  # the findings stand, whatever becomes of their illustration
+        return nothing
+
+
+def _patches(seen: _Examined) -> tuple[Patch, ...]:
+    return suggest(seen.context, seen.findings)
+
+
+def _run(seen: _Examined) -> RunFacts:
     """The run that the findings are about. Where the data flow was not followed, nothing."""
+    context, findings = seen.context, seen.findings
     if context.trace.problem is not None:
         return RunFacts(overrides=context.overrides)
     ran = WhatRan(context.program, context.configuration, context.trace.environment)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import auditor.audit
 from auditor.audit import audit_in_full
 from auditor.cli import main
 from auditor.dossier import Dossier
@@ -15,6 +16,7 @@ from auditor.report.view import Audience, View
 from auditor.submission.load import load_target
 from auditor.submission.model import SourceFile, Submission
 
+CASES = Path(__file__).parents[1] / "cases"
 HEAD = """\
 import math
 import numpy as np
@@ -174,6 +176,25 @@ def test_every_event_is_in_every_drawing() -> None:
         assert f"{kind.upper()} " in text
         assert f"{kind.upper()} " in review
     assert "timeline" not in terminal.render([dossier])
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("hostile/*.py")), ids=lambda path: path.name)
+def test_a_hostile_script_is_drawn_as_far_as_it_was_followed(path: Path) -> None:
+    dossier = audit_in_full(load_target(path)[0], policy=FRONTIER_2026_04)
+    for form in (terminal, markdown, html):
+        assert form.render([dossier], View(Audience.AUDITOR))
+
+
+def test_a_drawing_that_fails_costs_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RecursionError
+
+    whole = audited(TRAIN_FIRST)
+    monkeypatch.setattr(auditor.audit, "timeline", broken)
+    monkeypatch.setattr(auditor.audit, "suggest", broken)
+    bare = audited(TRAIN_FIRST)
+    assert bare.run.timeline == ()
+    assert bare.audit.findings == whole.audit.findings
 
 
 def test_who_decided_is_known_and_so_is_what_decides(switched: Path) -> None:
