@@ -176,6 +176,9 @@ def test_the_validation_set_is_scored_whole_and_kept_from_training() -> None:
     assert check(SplitNotCanonical(), a_DOT_log=run_log(shards=1499)).status is Status.FAIL
     assert check(SplitNotCanonical(), a_DOT_log=run_log(loss=0.39)).status is Status.FAIL
     assert check(SplitNotCanonical(), a_DOT_log=run_log(loss=1.955)).status is Status.NOTE
+    outside = json.dumps({"track": "non_record_16mb"})
+    other = check(SplitNotCanonical(), a_DOT_log=run_log(loss=0.39), submission_DOT_json=outside)
+    assert other.status is Status.NOTE
 
 
 def test_the_bytes_that_a_log_implies() -> None:
