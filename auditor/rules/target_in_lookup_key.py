@@ -33,8 +33,7 @@ class TargetInLookupKey(Rule):
     known_misses = (
         "tables that live in C, CUDA or Triton code",
         "keys that reach a table through a file or another process",
-        "keys hashed with every candidate in turn, of whose counts the scored one is divided by the "
-        "context's count in another table",
+        "candidates hashed one by one, the scored one's count then divided by another table's",
     )
     valid = (
         """
