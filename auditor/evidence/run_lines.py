@@ -19,7 +19,9 @@ VAL_TOKENS = re.compile(
     re.IGNORECASE,
 )
 TRAIN_SHARDS = re.compile(r"\btrain_shards\s{0,4}[:=]\s{0,4}(\d{1,6})\b", re.IGNORECASE)
-RESERVE = re.compile(rf"(?<![a-z])reserv(?:e_seconds|ing)\s{{0,4}}[:=]?\s{{0,4}}{NUMBER}\s?(ms|s)?\b")
+RESERVE = re.compile(
+    rf"(?<![a-z])reserv(?:e_seconds|ing)\s{{0,4}}[:=]?\s{{0,4}}{NUMBER}\s?(ms|s)?\b"
+)
 CALIBRATION = re.compile(
     r"calibrat|\bhessians?\b.{0,80}(?:collect|from)|collect\w{0,4}\b.{0,40}\bhessians?\b|"
     r"\bgptq:\s?generated\b",
