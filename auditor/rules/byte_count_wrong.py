@@ -12,6 +12,9 @@ ROUNDING = 1e-4  # bits a byte: scores with four decimals
 EXACT = 0.001
 # Bytes per token of the 8,192 vocabulary on the whole text, and with each leading space twice.
 SP8192, SP8192_DOUBLED = 3.7265, 4.3864
+# Of the 1,024, 4,096 and 8,192 vocabularies, the last also with case as tokens of their own.
+KNOWN_PER_TOKEN = (2.4359, 3.3197, SP8192, 3.1583)
+SAME_TOKENIZER = 0.005
 FOLDED = "casefold"
 
 
@@ -172,7 +175,16 @@ def report(nats):
         if line.tokens is not None and line.total is not None and line.excess is not None:
             shown.append(line.tokens.evidence)
             text = f"{line.total:,.0f} bytes are implied; the text has {TEXT_BYTES:,}"
-            if line.excess > TOLERANCE + ROUNDING / (line.metric.val_bpb or 1.0):
+            if line.excess > TOLERANCE and _usual(line.per_token):
+                yield self.finding(
+                    Status.NOTE,
+                    f"{text}; but {line.per_token:.4f} bytes per token are right for a known "
+                    "vocabulary, so it is another number of tokens that was scored",
+                    tuple(shown),
+                    basis=Basis.LOG,
+                    confidence=Confidence.MEDIUM,
+                )
+            elif line.excess > TOLERANCE + ROUNDING / (line.metric.val_bpb or 1.0):
                 yield self.finding(
                     Status.FAIL, text, tuple(shown), basis=Basis.LOG, confidence=Confidence.MEDIUM
                 )
@@ -208,6 +220,10 @@ def report(nats):
                 basis=Basis.LOG,
                 confidence=Confidence.MEDIUM,
             )
+
+
+def _usual(per_token: float) -> bool:
+    return any(abs(per_token / known - 1) < SAME_TOKENIZER for known in KNOWN_PER_TOKEN)
 
 
 def _size(line: ScoredBytes) -> float:

@@ -185,6 +185,8 @@ def test_the_bytes_that_a_log_implies() -> None:
     assert check(ByteCountWrong(), a_DOT_log=run_log()).status is Status.PASS
     assert check(ByteCountWrong(), a_DOT_log=run_log(loss=2.3)).status is Status.FAIL
     assert check(ByteCountWrong(), a_DOT_log=run_log(loss=1.964)).status is Status.NOTE
+    more_tokens = run_log().replace("tokens:62021632", "tokens:63779840")
+    assert check(ByteCountWrong(), a_DOT_log=more_tokens).status is Status.NOTE
     folded = check(ByteCountWrong(), a_DOT_log="  tokenizer_path: ./sp_casefold.model\nval_bpb:1\n")
     assert folded.status is Status.PENDING
 
