@@ -80,7 +80,9 @@ def test_nothing_outside_can_be_written(place: str) -> None:
 
 def test_what_is_written_inside_is_gone_afterwards() -> None:
     assert attack("open('a', 'w').write('x'); open('/tmp/b', 'w').write('x')").ok
-    assert attack("import os; print(os.listdir('.'), os.listdir('/tmp'))").stdout == b"[] []\n"
+    # /tmp may hold the mount point of this very environment, and nothing that was written.
+    code = "import os; print(os.listdir('.'), os.path.exists('/tmp/b'))"
+    assert attack(code).stdout == b"[] False\n"
 
 
 def test_scratch_space_is_small() -> None:
