@@ -12,7 +12,7 @@ from auditor.evidence.claims import read_claims
 from auditor.evidence.numbers import numbers
 from auditor.finding import Audit, Basis, Confidence, Finding, Status
 from auditor.fix.patch import Patch, suggest
-from auditor.policy import FRONTIER_2026_04, Policy
+from auditor.policy import FRONTIER_2026_04, Policy, Weight
 from auditor.program.index import Program, build
 from auditor.program.timeline import timeline
 from auditor.program.what_ran import WhatRan
@@ -116,7 +116,8 @@ def _examine(submission: Submission, dynamic: bool, overrides: Mapping[str, str]
 
 def _judged(seen: _Examined, policy: Policy) -> Audit:
     submission, claims = seen.submission, seen.context.claims
-    validity, readiness = judge(seen.findings, policy)
+    findings = tuple(_as_weighed(finding, policy) for finding in seen.findings)
+    validity, readiness = judge(findings, policy)
     return Audit(
         pr=submission.pr,
         head=submission.head,
@@ -126,11 +127,18 @@ def _judged(seen: _Examined, policy: Policy) -> Audit:
         readiness=readiness,
         policy=policy.name,
         seconds=time.perf_counter() - seen.started,
-        findings=seen.findings,
+        findings=findings,
         numbers=numbers(submission, seen.unpacked, claims, seen.probed.results),
         not_examined=tuple(_not_examined(seen)),
         overrides=seen.context.overrides,
     )
+
+
+def _as_weighed(finding: Finding, policy: Policy) -> Finding:
+    """A failure of a rule that the policy only notes is a note: `fail` always decides something."""
+    if finding.status is Status.FAIL and policy.weight(finding.rule) is Weight.NOTED:
+        return replace(finding, status=Status.NOTE)
+    return finding
 
 
 def _or(nothing: T, show: Callable[[_Examined], T], seen: _Examined) -> T:

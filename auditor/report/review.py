@@ -134,7 +134,7 @@ def recommendation(dossier: Dossier) -> str:
 def basis(dossier: Dossier, finding: Finding) -> list[str]:
     """From where a finding is known, how surely, and whether it decides anything."""
     facts = [f"basis {finding.basis.value}", f"confidence {finding.confidence.value}"]
-    if finding.status is Status.FAIL and dossier.weight(finding) is Weight.NOTED:
+    if finding.status is Status.NOTE and dossier.weight(finding) is Weight.NOTED:
         facts.append("noted, and decides nothing under this policy")
     return facts
 

@@ -222,7 +222,7 @@ def test_the_json_holds_everything_whoever_reads() -> None:
 
 
 def test_a_failure_that_the_policy_only_notes_is_shown_and_decides_nothing() -> None:
-    noted = replace(FAILS, rule="C5", reason="smears over documents")
+    noted = replace(FAILS, rule="C5", status=Status.NOTE, reason="smears over documents")
     rules = (
         *DOSSIER.rules,
         RuleFact("C5", "a smear", Axis.VALIDITY, 1, "PR 1797", weight=Weight.NOTED),

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditor import demo
+from auditor.audit import audit_submission
 from auditor.errors import AuditError
 from auditor.finding import Axis, Basis, Confidence, Finding, Readiness, Status, Validity
 from auditor.policy import FRONTIER_2026_04, POLICIES, README_2026_03, Policy, policy
@@ -72,3 +74,16 @@ def test_every_row_of_a_policy_names_its_source() -> None:
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(AuditError, match="frontier-2026-04"):
         policy("frontier")
+
+
+def test_what_a_policy_only_notes_is_no_failure() -> None:
+    faulty = demo.submission(fixed=False)
+    judged = {}
+    for dated in (FRONTIER_2026_04, README_2026_03):
+        audit = audit_submission(faulty, policy=dated)
+        statuses = {f.status for f in audit.findings if f.rule == "C2" and f.evidence}
+        judged[dated.name] = (audit.validity, statuses)
+    assert judged == {
+        "frontier-2026-04": (Validity.INVALID, {Status.FAIL}),
+        "readme-2026-03": (Validity.VALID, {Status.NOTE}),
+    }
