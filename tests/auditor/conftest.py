@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A shared machine may stop for a moment: how long an example takes is no law of ours.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 RECORD = "records/track_10min_16mb"
 SCRIPT = """\
