@@ -128,6 +128,20 @@ class LogClaims:
         """The sizes of one kind, in the log's order."""
         return tuple(size for size in self.sizes if size.kind == kind)
 
+    def run_of(self, line: int) -> Figure | None:
+        """The seed of the run that a line belongs to: one file may hold the runs of several.
+
+        A seed's line opens its run; where the first stands below the first score, it closes it.
+        """
+        if len(self.seeds) < 2:
+            return self.seeds[0] if self.seeds else None
+        first_score = min((m.evidence.line for m in self.metrics), default=0)
+        if self.seeds[0].evidence.line > first_score:
+            later = (seed for seed in self.seeds if seed.evidence.line >= line)
+            return next(later, self.seeds[-1])
+        opened = [seed for seed in self.seeds if seed.evidence.line <= line]
+        return opened[-1] if opened else self.seeds[0]
+
     @property
     def last_metric(self) -> Metric | None:
         """The last line that reports bits per byte."""

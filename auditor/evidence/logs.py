@@ -11,16 +11,18 @@ from pathlib import PurePosixPath
 
 from auditor.evidence.figures import Figure, LogClaims, Metric, Setting, Size, SizeKind
 from auditor.evidence.run_lines import RunReader
+from auditor.evidence.score_lines import MILLISECONDS, NUMBER, read_scores
 from auditor.finding import Evidence
 from auditor.submission.model import SourceFile
 
 MAX_LINE = 2000
 EXCERPT = 200
-NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][-+]?\d{1,3})?"
-SCORE = re.compile(rf"\b(val_loss|val_bpb)\s{{0,4}}[:=]\s{{0,8}}({NUMBER})")
-EVAL_TIME = re.compile(rf"\beval_time\s{{0,4}}[:=]\s{{0,4}}({NUMBER})\s?(ms|s)?")
 TRAIN_TIME = re.compile(rf"\btrain_time\s{{0,4}}[:=]\s{{0,4}}({NUMBER})\s?(ms|s|m|min)?\b")
 SEED = re.compile(r"\bseed\s{0,4}[:=]\s{0,4}(\d{1,15})\b", re.IGNORECASE)
+# A line that says nothing but the seed is the run's; others may be of samplers and rotations.
+RUN_SEED = re.compile(
+    r"[^a-z]{0,40}(?:run\b[^a-z]{0,20})?seed\s{0,4}[:=]\s{0,4}\d{1,15}\W{0,20}", re.IGNORECASE
+)
 NAMED_SEED = re.compile(r"seed[_-]?(\d{1,15})", re.IGNORECASE)
 WORLD_SIZE = re.compile(r"\bworld_size\s{0,4}[:=]\s{0,4}(\d{1,6})\b")
 SIZE = re.compile(
@@ -34,7 +36,7 @@ GPU_ROW = re.compile(r"\|\s{1,8}\d{1,3}\s{1,4}(?:NVIDIA|Tesla|AMD)\s.{2,60}\|")
 GPU_COUNT = re.compile(r"\b\d{1,3}\s?x\s?(?:NVIDIA )?(?:H100|H200|A100|H800|B200|L40S?|RTX ?\d{4})")
 # One cheap search says whether a line can hold any of the above.
 WORTH_READING = re.compile(
-    r"val_bpb|val_loss|train_time|seed|size|serialized|nvidia|tesla|amd|tokens|shards|gptq|"
+    r"bpb|val_loss|train_time|seed|size|serialized|nvidia|tesla|amd|tokens|shards|gptq|"
     r"hessian|calib|reserv|precompute|eval_time|eval time|stopping|"
     r"x ?(?:h|a|b)\d00|x ?l40|x ?rtx|^\s+[a-z]",
     re.IGNORECASE,
@@ -44,7 +46,6 @@ SOURCE_END = "=" * 50
 MIN_SOURCE_LINES = 40
 LOG_SUFFIXES = {".log", ".txt", ".out"}
 NOT_LOGS = re.compile(r"requirements|readme|license|notice|vocab|manifest", re.IGNORECASE)
-MILLISECONDS = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "min": 60_000.0}
 
 
 def is_log(name: str) -> bool:
@@ -79,6 +80,7 @@ class _LogReader:
         self.metrics: list[Metric] = []
         self.sizes: list[Size] = []
         self.seeds: dict[int, Figure] = {}
+        self.run_seeds: dict[int, Figure] = {}
         self.hardware: list[Evidence] = []
         self.settings: dict[str, Setting] = {}
         self.train_stop: Figure | None = None
@@ -106,7 +108,7 @@ class _LogReader:
             encoding=encoding,
             metrics=tuple(self.metrics),
             sizes=tuple(self.sizes),
-            seeds=tuple(self.seeds.values()),
+            seeds=tuple((self.run_seeds or self.seeds).values()),
             train_stop=self.train_stop,
             train_end=self.train_end,
             world_size=self.world_size,
@@ -127,7 +129,7 @@ class _LogReader:
         return None
 
     def _read(self, line: str, evidence: Evidence) -> None:
-        self._read_score(line, evidence)
+        self.metrics += read_scores(line, evidence)
         self._read_times(line, evidence)
         size = SIZE.search(line)
         if size:
@@ -136,7 +138,8 @@ class _LogReader:
             count = int(size.group(3).replace(",", "").replace("_", ""))
             self.sizes.append(Size(kind, codec, count, evidence))
         for seed in SEED.findall(line):
-            self.seeds.setdefault(int(seed), Figure(int(seed), evidence))
+            own = self.run_seeds if RUN_SEED.fullmatch(line) else self.seeds
+            own.setdefault(int(seed), Figure(int(seed), evidence))
         world = WORLD_SIZE.search(line)
         if world and self.world_size is None:
             self.world_size = Figure(int(world.group(1)), evidence)
@@ -145,17 +148,6 @@ class _LogReader:
         setting = SETTING.fullmatch(line.rstrip())
         if setting:
             self.settings[setting.group(1)] = Setting(setting.group(2), evidence)
-
-    def _read_score(self, line: str, evidence: Evidence) -> None:
-        scores = {name: float(value) for name, value in SCORE.findall(line)}
-        if scores:
-            first = SCORE.search(line)
-            tag = line[: first.start()].strip(" \t:=|,-") if first else ""
-            timed = EVAL_TIME.search(line)
-            took = float(timed.group(1)) * MILLISECONDS[timed.group(2) or "ms"] if timed else None
-            self.metrics.append(
-                Metric(tag[:80], scores.get("val_loss"), scores.get("val_bpb"), took, evidence)
-            )
 
     def _read_times(self, line: str, evidence: Evidence) -> None:
         timed = TRAIN_TIME.search(line)
