@@ -23,7 +23,14 @@ _TABLE = re.compile(
 _FENCE = re.compile(r"^\s{0,3}(?:```|~~~)")
 _WORD = {"true": "1", "false": "0", "none": ""}
 FINGERPRINT = 60  # characters
-MAX_TEXT = 400_000  # characters of a README, shell script or log that are read
+# What loggers and launchers set before a line: colours, times, levels, ranks.
+_DECORATION = re.compile(
+    r"(?:\s|\x1b\[[0-9;]{0,9}m|\[[^\]\n]{1,40}\]:?|\d{4}-\d\d-\d\d[T ]|\d\d?:\d\d:\d\d(?:[.,]\d+)?|"
+    r"(?:DEBUG|INFO|WARNING|ERROR)\b|[-:|](?=\s)){1,12}"
+)
+MAX_DECORATED = 300  # characters of a logged line that are searched for its beginning
+MAX_LINES = 20_000  # lines read at either end of a log
+MAX_TEXT = 400_000  # characters of a README or shell script that are read
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,20 @@ def _printed(submission: Submission, claims: Claims) -> tuple[str, ...]:
     found: set[str] = set()
     files = {file.path: file for file in submission.files.values()}
     for log in claims.logs:
-        lines = _text(files[log.path]).splitlines()
+        lines = files[log.path].data.decode(log.encoding, errors="replace").splitlines()
         if log.embedded_source is not None:
             first, last = log.embedded_source
             lines = lines[: first - 1] + lines[last:]
-        found.update(fingerprint(line) for line in lines)
+        # Of a very long log, the beginning and the end: the end holds the evaluation.
+        for line in lines if len(lines) <= MAX_LINES else lines[:MAX_LINES] + lines[-MAX_LINES:]:
+            found.add(fingerprint(line))
+            found.add(fingerprint(_undecorated(line[:MAX_DECORATED])))
     return tuple(sorted(found))
+
+
+def _undecorated(line: str) -> str:
+    found = _DECORATION.match(line)
+    return line[found.end() :] if found else line
 
 
 def fingerprint(line: str) -> str:

@@ -29,10 +29,10 @@ print(f"final val_loss:{{loss}} val_bpb:{{loss / math.log(2)}}")
 FINAL = "final val_loss:2.0 val_bpb:1.2\n"
 
 
-def check(default: str, log: str) -> Finding:
+def check(default: str, log: str, encoding: str = "utf-8") -> Finding:
     files = {
         "train_gpt.py": SourceFile.of("train_gpt.py", SCRIPT.format(default=default).encode()),
-        "train.log": SourceFile.of("train.log", log.encode()),
+        "train.log": SourceFile.of("train.log", log.encode(encoding)),
     }
     submission = Submission(files["train_gpt.py"], files, is_folder=True)
     program = build(submission, unpack(submission.main, files))
@@ -56,3 +56,22 @@ def test_logs_prove_or_doubt_a_branch(
 ) -> None:
     found = check(default, log)
     assert (found.status, found.confidence) == (status, confidence)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["[2026-03-23 04:39:11] INFO: ", "[rank0]: ", "12:00:01.250 - INFO - ", "\x1b[32m", "| "],
+)
+def test_a_line_is_known_behind_what_a_logger_sets_before_it(before: str) -> None:
+    log = f"{before}adaptation begins: lr=1\n{before}adaptation took 3\n" + FINAL
+    assert check("1", log).confidence is Confidence.HIGH
+
+
+def test_lines_of_a_utf_16_log_count() -> None:
+    log = "adaptation begins: lr=1\nadaptation took 3\n" + FINAL
+    assert check("1", log, "utf-16").confidence is Confidence.HIGH
+
+
+def test_the_end_of_a_long_log_counts() -> None:
+    log = "step:1 of many\n" * 100_000 + "adaptation begins: lr=1\nadaptation took 3\n" + FINAL
+    assert check("1", log).confidence is Confidence.HIGH
