@@ -1,6 +1,6 @@
 """Reads from a log how the run went: how much data it saw, what it did after training stopped.
 
-Patterns are linear in a line of bounded length; a cheap search comes first.
+Patterns are linear in a line of bounded length; each is tried only where its word stands.
 """
 
 import re
@@ -9,10 +9,6 @@ from auditor.evidence.figures import Block, Calibration, CalibrationData, Figure
 from auditor.finding import Evidence
 
 NUMBER = r"(\d{1,9}(?:\.\d{0,9})?)"
-WORTH_READING = re.compile(
-    r"tokens|shards|gptq|hessian|calib|reserv|precompute|eval_time|eval time|stopping",
-    re.IGNORECASE,
-)
 VAL_TOKENS = re.compile(
     r"(?:\bval_tokens|\bvalidation tokens|\bval_loader:.{0,400}?\btokens)\s{0,4}[:=]\s{0,4}"
     r"(\d[\d,_]{0,14})",
@@ -27,6 +23,7 @@ CALIBRATION = re.compile(
     r"\bgptq:\s?generated\b",
     re.IGNORECASE,
 )
+CALIBRATION_WORDS = ("calib", "hessian", "gptq")
 TOOK = re.compile(rf"(?:\bin\s|\btime[=:]\s?|\belapsed[=:]\s?|\(){NUMBER}\s?(ms|s)\b")
 GENERATED = re.compile(
     r"self[- ]?gen|autoregressive|generat|random|synthetic|validation|\bval\b", re.IGNORECASE
@@ -51,27 +48,28 @@ class RunReader:
         self.blocks: list[Block] = []
         self.stopped = False
 
-    def read(self, line: str, evidence: Evidence) -> None:
-        """Takes in one line of the log, cut at a bounded length."""
-        if not WORTH_READING.search(line):
-            return
-        self.stopped |= "stopping_early" in line
-        if self.val_tokens is None and (found := VAL_TOKENS.search(line)):
+    def read(self, line: str, low: str, evidence: Evidence) -> None:
+        """Takes in one line of the log, cut at a bounded length; `low` is it in lower case."""
+        if "stopping" in low:
+            self.stopped |= "stopping_early" in line
+        if "tokens" in low and self.val_tokens is None and (found := VAL_TOKENS.search(line)):
             count = int(found[1].replace(",", "").replace("_", ""))
             self.val_tokens = Figure(count, evidence)
-        if self.train_shards is None and (found := TRAIN_SHARDS.search(line)):
+        if "shards" in low and self.train_shards is None and (found := TRAIN_SHARDS.search(line)):
             self.train_shards = Figure(int(found[1]), evidence)
-        if found := RESERVE.search(line):
+        if "reserv" in low and (found := RESERVE.search(line)):
             self.reserve = Figure(_seconds(found[1], found[2] or "s"), evidence)
-        elif CALIBRATION.search(line) and not NO_SETTING.match(line):
+        elif any(word in low for word in CALIBRATION_WORDS):
             self._calibration(line, evidence)
-        if found := OUTSIDE.search(line):
+        if "precompute" in low and (found := OUTSIDE.search(line)):
             self.blocks.append(Block("precompute", _seconds(found[1], found[2]), evidence))
-        elif found := EVALUATION.search(line):
+        elif "eval" in low and (found := EVALUATION.search(line)):
             unit = found[2] or ("s" if "." in found[1] else "ms")
             self.blocks.append(Block("evaluation", _seconds(found[1], unit), evidence))
 
     def _calibration(self, line: str, evidence: Evidence) -> None:
+        if not CALIBRATION.search(line) or NO_SETTING.match(line):
+            return
         took = TOOK.search(line)
         data: CalibrationData = "unknown"
         if GENERATED.search(line):
