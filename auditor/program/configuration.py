@@ -2,7 +2,8 @@
 
 Weight rises in this order: the script's defaults, the README's command line, shell scripts, the
 log's hyperparameter dump, what the command line of the audit sets. A variable for which two places
-of equal weight disagree stays unknown, and the script's default holds.
+of equal weight disagree stays unknown, and the script's default holds. Of several commands in one
+file, one that switches a feature off says nothing of the others: what any of them runs did run.
 """
 
 import re
@@ -22,6 +23,7 @@ _TABLE = re.compile(
 )
 _FENCE = re.compile(r"^\s{0,3}(?:```|~~~)")
 _WORD = {"true": "1", "false": "0", "none": ""}
+_OFF = {"", "0", "false", "no", "none", "off"}
 FINGERPRINT = 60  # characters
 # What loggers and launchers set before a line: colours, times, levels, ranks.
 _DECORATION = re.compile(
@@ -126,16 +128,17 @@ def _agreed(found: Iterable[tuple[str, Setting]]) -> dict[str, Setting]:
 
 def _commands(file: SourceFile) -> Iterator[tuple[str, Setting]]:
     """Rows of a table of variables, and assignments in fenced blocks that start the script."""
-    inside, block = False, list[tuple[int, str]]()
+    inside, block, blocks = False, list[tuple[int, str]](), list[tuple[int, str]]()
     for number, line in enumerate(_text(file).splitlines(), 1):
         if _FENCE.match(line):
             if inside and any(_COMMAND.search(text) for _, text in block):
-                yield from _in_lines(file.path, block)
+                blocks += block
             inside, block = not inside, []
         elif inside:
             block.append((number, line))
         elif row := _TABLE.match(line):
             yield row[1], Setting(row[2], Evidence(file.path, number, line.strip()[:200]))
+    yield from _in_lines(file.path, blocks)
 
 
 def _assignments(file: SourceFile) -> Iterator[tuple[str, Setting]]:
@@ -143,13 +146,41 @@ def _assignments(file: SourceFile) -> Iterator[tuple[str, Setting]]:
 
 
 def _in_lines(path: str, lines: list[tuple[int, str]]) -> Iterator[tuple[str, Setting]]:
+    """Every assignment, but those that switch off for one of several commands alone."""
+    commands = [_of_command(path, command) for command in _split(lines)]
+    runs = [settings for runs, settings in commands if runs]
+    for is_run, settings in commands:
+        for name, setting in settings.items():
+            off = setting.value.lower() in _OFF
+            if not (is_run and off and any(_is_on(name, other) for other in runs)):
+                yield name, setting
+
+
+def _is_on(name: str, settings: Mapping[str, Setting]) -> bool:
+    return name not in settings or settings[name].value.lower() not in _OFF
+
+
+def _split(lines: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """The commands: lines, with those that a backslash continues."""
+    command: list[tuple[int, str]] = []
     for number, line in lines:
-        if line.lstrip().startswith("#"):
-            continue
+        command.append((number, line))
+        if not line.rstrip().endswith("\\"):
+            yield command
+            command = []
+    yield command
+
+
+def _of_command(path: str, lines: list[tuple[int, str]]) -> tuple[bool, dict[str, Setting]]:
+    """Whether a command starts a script, and the variables that it sets."""
+    settings: dict[str, Setting] = {}
+    kept = [(number, line) for number, line in lines if not line.lstrip().startswith("#")]
+    for number, line in kept:
         for match in _ASSIGNMENT.finditer(line):
             value = match[2].strip("\"'")
             if "$" not in value:
-                yield match[1], Setting(value, Evidence(path, number, line.strip()[:200]))
+                settings[match[1]] = Setting(value, Evidence(path, number, line.strip()[:200]))
+    return any(_COMMAND.search(line) for _, line in kept), settings
 
 
 def _logged(claims: Claims) -> Iterator[tuple[str, Setting]]:

@@ -1,0 +1,39 @@
+"""Which variables the submitted run had, as its README and shell scripts tell."""
+
+import pytest
+
+from auditor.evidence.figures import Claims
+from auditor.program.configuration import read_configuration
+from auditor.submission.model import SourceFile, Submission
+
+MAIN = SourceFile.of("train_gpt.py", b"")
+ONLY_WITHOUT = "CACHE=0 torchrun train_gpt.py\n"
+WITHOUT_AND_WITH = "CACHE=0 \\\n  torchrun train_gpt.py\nSEED=1 \\\n  torchrun train_gpt.py\n"
+
+
+def settings(name: str, text: str) -> dict[str, str]:
+    file = SourceFile.of(name, text.encode())
+    found = read_configuration(Submission(MAIN, {MAIN.path: MAIN, name: file}, True), Claims())
+    return {name: setting.value for name, setting in found.settings.items()}
+
+
+@pytest.mark.parametrize(
+    ("commands", "cache"),
+    [
+        (ONLY_WITHOUT, "0"),
+        (ONLY_WITHOUT + ONLY_WITHOUT, "0"),
+        (WITHOUT_AND_WITH, None),
+        ("CACHE=0 torchrun train_gpt.py\nCACHE=1 torchrun train_gpt.py\n", "1"),
+        ("torchrun train_gpt.py\nCACHE=1 torchrun train_gpt.py\n", "1"),
+        ("export CACHE=0\ntorchrun train_gpt.py\n", "0"),
+        ("# CACHE=1 torchrun train_gpt.py\nCACHE=0 torchrun train_gpt.py\n", "0"),
+    ],
+)
+def test_what_one_of_several_commands_runs_did_run(commands: str, cache: str | None) -> None:
+    assert settings("run.sh", commands).get("CACHE") == cache
+    assert settings("README.md", f"```bash\n{commands}```\n").get("CACHE") == cache
+
+
+def test_commands_of_separate_fences_are_seen_together() -> None:
+    fences = "".join(f"```\n{line}\n```\n" for line in ["CACHE=0 torchrun a.py", "torchrun a.py"])
+    assert "CACHE" not in settings("README.md", fences)
