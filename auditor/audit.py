@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from auditor.dossier import Dossier, FileFact, RuleFact, RunFacts
 from auditor.errors import AuditError
+from auditor.evidence.books import Books, keep_books
 from auditor.evidence.claims import read_claims
 from auditor.evidence.numbers import numbers
 from auditor.finding import Audit, Basis, Confidence, Finding, Status
 from auditor.fix.patch import Patch, suggest
-from auditor.policy import FRONTIER_2026_04, Policy, Weight
+from auditor.policy import FRONTIER_2026_04, POLICIES, Policy, Weight
 from auditor.program.index import Program, build
 from auditor.program.timeline import timeline
 from auditor.program.what_ran import WhatRan
@@ -88,6 +89,8 @@ def audit_in_full(
         dynamic=dynamic,
         run=_or(RunFacts(overrides=overrides or {}), _run, seen),
         patches=_or((), _patches, seen),
+        books=_or(Books(), _books, seen),
+        probed=seen.probed.results,
     )
 
 
@@ -151,6 +154,10 @@ def _or(nothing: T, show: Callable[[_Examined], T], seen: _Examined) -> T:
 
 def _patches(seen: _Examined) -> tuple[Patch, ...]:
     return suggest(seen.context, seen.findings)
+
+
+def _books(seen: _Examined) -> Books:
+    return keep_books(seen.submission, seen.context.claims, POLICIES.values())
 
 
 def _run(seen: _Examined) -> RunFacts:

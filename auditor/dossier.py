@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+from auditor.evidence.books import Books
 from auditor.finding import Audit, Axis, Evidence, Finding
 from auditor.fix.patch import Patch
 from auditor.policy import Weight
@@ -69,7 +71,8 @@ class Dossier:
     `titles` holds, for each finding of the audit, what its rule calls the fault. `sources` maps the
     paths that findings cite to their text; for a packed script that is its path followed by
     `!unpacked`. `packing` says in words how a packed script was opened. `patches` are suggestions:
-    the legal variant of what failed, where that is certain.
+    the legal variant of what failed, where that is certain. `books` holds claims, logs and what
+    they add up to; `probed` the results of the dynamic probes by name.
     """
 
     audit: Audit
@@ -81,6 +84,8 @@ class Dossier:
     dynamic: bool = False
     run: RunFacts = field(default_factory=RunFacts)
     patches: tuple[Patch, ...] = ()
+    books: Books = field(default_factory=Books)
+    probed: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def folder(self) -> str:

@@ -167,6 +167,7 @@ class JsonClaims:
     seed_bpb: tuple[Figure, ...] = ()
     track: Evidence | None = None
     hardware: Evidence | None = None
+    date: Evidence | None = None
 
 
 @dataclass(frozen=True)

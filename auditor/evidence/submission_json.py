@@ -72,6 +72,7 @@ class _Reader:
             seed_bpb=tuple(self._seed_scores()),
             track=self._text("track"),
             hardware=self._text("hardware"),
+            date=self._text("date"),
         )
 
     def _figure(self, path: Path, value: Any) -> Figure | None:

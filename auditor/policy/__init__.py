@@ -8,10 +8,20 @@ from auditor.policy.tables import (
     FRONTIER_2026_04,
     POLICIES,
     README_2026_03,
+    Margin,
     Policy,
     Row,
     Weight,
     policy,
 )
 
-__all__ = ["FRONTIER_2026_04", "POLICIES", "README_2026_03", "Policy", "Row", "Weight", "policy"]
+__all__ = [
+    "FRONTIER_2026_04",
+    "POLICIES",
+    "README_2026_03",
+    "Margin",
+    "Policy",
+    "Row",
+    "Weight",
+    "policy",
+]

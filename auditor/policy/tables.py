@@ -24,12 +24,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """By how much a record must beat the row before it, in nats, at which p-value."""
+
+    nats: float
+    p: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Policy:
     """A dated reading of the rules. A rule that it does not name breaks."""
 
     name: str
     date: str
     rows: Mapping[str, Row]
+    margin: Margin
 
     def weight(self, rule: str) -> Weight:
         """The weight of a rule; a sub-rule (`C2b`) falls back on its rule (`C2`)."""
@@ -63,6 +73,7 @@ README_2026_03 = Policy(
         "F1": Row(_BREAKS, "README: files of a submission"),
         "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
     },
+    Margin(0.005, 0.01, "README: at least 0.005 nats better than the best, at p < 0.01"),
 )
 
 FRONTIER_2026_04 = Policy(
@@ -90,6 +101,7 @@ FRONTIER_2026_04 = Policy(
         "F1": Row(_BREAKS, "README; audit notes on PRs 2013 and 2103"),
         "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
     },
+    Margin(0.0, 0.25, "PRs 1900 and 1902: better than the row before it, at p < 0.25"),
 )
 
 POLICIES: Mapping[str, Policy] = {p.name: p for p in (FRONTIER_2026_04, README_2026_03)}
