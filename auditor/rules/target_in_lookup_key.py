@@ -6,6 +6,35 @@ from auditor.finding import Axis, Finding, Status
 from auditor.program.dataflow.marks import Nll, Ratio, Read, Token
 from auditor.rules.base import Context, Rule
 
+_CANDIDATES = """
+import numpy as np, torch, math
+import torch.nn.functional as F
+tokens = torch.from_numpy(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)).long()
+net = torch.nn.Linear(8, 8)
+single, pair = torch.zeros(4096), torch.zeros(4096)
+everyone, total, bytes_scored = torch.arange(1024), 0.0, 0
+for i in range(1, len(tokens) - 64, 64):
+    x, y = tokens[i : i + 64], tokens[i + 1 : i + 65]
+    q = F.log_softmax(net(x), -1).gather(-1, y[:, None]).squeeze(-1).exp()
+    seen = x * 31 % 4096
+    counted = pair[(seen[:, None] * 17 + everyone[None, :]) % 4096]
+    own = counted.gather(-1, y[:, None]).squeeze(-1)
+    p = (own + 2 * q) / (BELOW)
+    total -= torch.log(0.5 * p + 0.5 * q).sum()
+    bytes_scored += 200
+    single.scatter_add_(0, seen, torch.ones(64))
+    pair.scatter_add_(0, (seen * 17 + y) % 4096, torch.ones(64))
+print(total / (bytes_scored * math.log(2)))
+"""
+_MIXED = (
+    "the scored probability comes from a table read under a key that mixes in the token being "
+    "scored, so it need not sum to one over the vocabulary"
+)
+_UNSUMMED = (
+    "each candidate's count comes from a bucket of its own and is divided by another table's "
+    "count, not by the sum over the candidates: with collisions the quotients sum to more than one"
+)
+
 
 class TargetInLookupKey(Rule):
     """Follows every lookup that reaches a reported loss back to the tokens in its key."""
@@ -16,7 +45,9 @@ class TargetInLookupKey(Rule):
     what = (
         "A count or probability that enters the reported loss was looked up under a key into which "
         "the realised token was hashed. It is found where a lookup is divided by another whose "
-        "key lacks that token, or where the mixed token is the very label of the loss."
+        "key lacks that token, or where the mixed token is the very label of the loss. So is a "
+        "lookup for which every candidate was hashed into a bucket of its own, divided by "
+        "something other than the sum over those buckets."
     )
     why = (
         "Only the realised token's bucket is ever read, so nothing holds the buckets of the other "
@@ -33,7 +64,7 @@ class TargetInLookupKey(Rule):
     known_misses = (
         "tables that live in C, CUDA or Triton code",
         "keys that reach a table through a file or another process",
-        "candidates hashed one by one, the scored one's count then divided by another table's",
+        "candidates hashed one by one in a Python loop over the vocabulary",
     )
     valid = (
         """
@@ -52,8 +83,10 @@ for i in range(2, len(tokens)):
     counts[row, tokens[i]] += 1
 print(total / math.log(2))
 """,
+        _CANDIDATES.replace("BELOW", "counted.sum(-1) + 2"),
     )
     invalid = (
+        _CANDIDATES.replace("BELOW", "single[seen] + 2"),
         """
 import numpy as np, torch, math
 import torch.nn.functional as F
@@ -84,18 +117,22 @@ print(total / math.log(2))
             return
         labels: frozenset[Token] = frozenset().union(*(n.labels for n in trace.reported(Nll)))
         quotients: list[Ratio] = trace.reported(Ratio)
-        lookups: list[Read] = [r for r in trace.reported(Read) if r.mixed & labels]
-        places = [p for q in quotients for p in (q.numerator.place, q.place)]
-        places += [r.place for r in lookups]
-        if not places:
-            yield self.finding(
-                Status.PASS, "no lookup that reaches the score has the scored token in its key"
-            )
-            return
-        shown = tuple(context.evidence(p) for p in dict.fromkeys(places))
-        reason = (
-            "the scored probability comes from a table read under a key that mixes in the token "
-            "being scored, so it need not sum to one over the vocabulary"
+        by_answer = [q for q in quotients if q.answer]
+        found = {
+            _MIXED: (
+                by_answer,
+                [r for r in trace.reported(Read) if r.mixed & labels and not r.spread],
+            ),
+            _UNSUMMED: ([q for q in quotients if not q.answer], []),
+        }
+        for reason, (ratios, lookups) in found.items():
+            places = [p for q in ratios for p in (q.numerator.place, q.place)]
+            places += [r.place for r in lookups]
+            if places:
+                shown = tuple(context.evidence(p) for p in dict.fromkeys(places))
+                doubts = {r.doubt for r in (*(q.numerator for q in ratios), *lookups)}
+                yield self.doubtful(context, reason, shown, doubts)
+                return
+        yield self.finding(
+            Status.PASS, "no lookup that reaches the score has the scored token in its key"
         )
-        doubts = {r.doubt for r in (*(q.numerator for q in quotients), *lookups)}
-        yield self.doubtful(context, reason, shown, doubts)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.program.dataflow.marks import (
+    EVERY,
     MODEL,
     NONE,
+    SPREAD,
     UNREAD,
     ZERO,
     Choice,
@@ -60,6 +62,8 @@ _HASHING = (
     ast.RShift,
     ast.FloorDiv,
 )
+# These make one number of several.
+_LOSSY = (ast.Mod, ast.BitAnd, ast.RShift, ast.FloorDiv)
 _LINEAR = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult)
 _BIG = 1 << 64
 
@@ -76,7 +80,9 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
     elif kind is ast.Sub and left.const == 1:
         deps = inverted(deps)
     if kind in (ast.Div, ast.Sub):
-        deps |= ratios(left, right, place)
+        deps = _divided(deps, left, right, place)
+    if kind in _LOSSY and EVERY in deps and any(type(m) is Token for m in deps):
+        deps |= {SPREAD}
     linear = _corrected(left, right) if kind in _LINEAR else NONE
     if kind is ast.MatMult:
         linear = weighed(linear)
@@ -215,18 +221,36 @@ def unary(kind: type[ast.unaryop], value: Value) -> Value:
     return Value(inverted(value.all_deps()))
 
 
-def ratios(left: Value, right: Value, place: Place) -> Marks:
-    """Quotients of lookups: the numerator's key holds tokens that the denominator's lacks."""
+def _divided(deps: Marks, left: Value, right: Value, place: Place) -> Marks:
+    """`deps` with the quotients of lookups, and without those that their own sum sets right.
+
+    In a quotient of lookups the numerator's key holds tokens that the denominator's lacks, or each
+    candidate's own bucket is divided by what is not the sum over the buckets.
+    """
     below = [m for m in right.all_deps() if type(m) is Read]
     if not below:
-        return NONE
+        return deps
     found = []
     for numerator in left.all_deps():
         if type(numerator) is not Read or not numerator.mixed:
             continue
+        if numerator.spread and numerator in below:
+            continue
         for denominator in below:
             answer = numerator.mixed - denominator.tokens
-            if answer and numerator.tokens & denominator.tokens and denominator is not numerator:
+            other = denominator is not numerator and numerator.tokens & denominator.tokens
+            if other and (answer or numerator.spread):
                 found.append(Ratio(place, numerator, denominator, answer))
                 break
-    return frozenset(found)
+    summed = {m for m in right.deps if is_unsummed(m) and m in left.deps}
+    return deps.union(found) - summed
+
+
+def is_unsummed(mark: object) -> bool:
+    """Whether it is a quotient that a division by the sum over the candidates sets right."""
+    return type(mark) is Ratio and not mark.answer
+
+
+def normalised(deps: Marks) -> Marks:
+    """The marks of what a softmax makes of values."""
+    return deps - {m for m in deps if is_unsummed(m)}

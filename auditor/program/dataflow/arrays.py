@@ -70,7 +70,8 @@ class Arrays(Expressions):
         model, label = call.get(0, "input"), call.get(1, "target")
         nll = self.score(call.node, model, label)
         linear = linear_of(model) | {nll}
-        return Value(model.all_deps() | label.all_deps() | {nll}, linear=linear, origin=nll.place)
+        deps = arithmetic.normalised(model.all_deps()) | label.all_deps() | {nll}
+        return Value(deps, linear=linear, origin=nll.place)
 
     def _lookup(self, call: Arguments) -> Value:
         base = call.get(0, "input")
@@ -95,6 +96,22 @@ class Arrays(Expressions):
         deps = frozenset().union(*(v.all_deps() for v in (*call.values, *options)))
         linear = frozenset().union(self.choice(call.node, options), *map(linear_of, options))
         return Value(deps, linear=linear, mixed=call.get(0).mixed)
+
+    def _softmax(self, call: Arguments) -> Value:
+        base = call.get(0, "input")
+        deps = base.all_deps().union(*(v.all_deps() for v in call.all()))
+        return Value(arithmetic.normalised(deps), mixed=base.mixed)
+
+    def _gathered(self, call: Arguments) -> Value:
+        """`all_gather(parts, part)`: each rank's part, in the order of the ranks."""
+        part = call.get(1, "tensor", "obj")
+        for cell in call.get(0, "tensor_list", "object_list", "output_tensor").cells():
+            for target in (cell, *(c for item in cell.items.values() for c in item.cells())):
+                target.absorb(part)
+            if cell.rest is not None:
+                for target in cell.rest.cells():
+                    target.absorb(part)
+        return NOTHING
 
     def _histogram(self, call: Arguments) -> Value:
         """`bincount(keys)`: a table that takes in one for each key."""
@@ -227,7 +244,7 @@ class Arrays(Expressions):
         if len(call.values) < 2:
             return Value(call.get(0).all_deps())
         kind = _OPERATORS[call.name]
-        return arithmetic.binary(kind, call.values[0], call.values[1], self.place(call.node))
+        return self.operate(call.node, kind, call.values[0], call.values[1])
 
 
 def _terms(value: Value) -> list[Value]:
@@ -252,6 +269,8 @@ ARRAY_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("roll", "pad"), Arrays._shift),
     **dict.fromkeys(("tensor", "as_tensor", "asarray", "ascontiguousarray"), Arrays._tensor),
     **dict.fromkeys(("backward", "grad"), Arrays._gradient),
+    **dict.fromkeys(("softmax", "log_softmax"), Arrays._softmax),
+    **dict.fromkeys(library.GATHERING, Arrays._gathered),
     "requires_grad_": Arrays._leaf,
     "log2": Arrays._bits,
     "bincount": Arrays._histogram,

@@ -86,7 +86,7 @@ class Calls(Containers):
             for thing in callee.objects
             if isinstance(thing, Function | Bound | Class | External)
             or (isinstance(thing, Instance) and thing not in receiver.objects)
-        ]
+        ] or [self._in_turn(cell, args, node) for cell in callee.cells() if args]
         if results:
             if isinstance(node.func, ast.Attribute):
                 self._also_foreign(node, node.func.attr, receiver, args, named)
@@ -94,6 +94,13 @@ class Calls(Containers):
         if isinstance(node.func, ast.Attribute):
             return self.library(Arguments(node.func.attr, node, [receiver, *args], named))
         return self._opaque(callee, args, named)
+
+    def _in_turn(self, layers: Cell, args: list[Value], node: ast.AST) -> Value:
+        """`Sequential(...)(x)`: each layer is called with what the one before it made."""
+        value = args[0]
+        for layer in layers.items.values():
+            value = self.invoke(layer, [value], {}, node)
+        return value
 
     def _also_foreign(
         self, node: ast.Call, name: str, receiver: Value, args: list[Value], named: dict[str, Value]
@@ -248,6 +255,7 @@ class Calls(Containers):
         """Methods of modules and optimizers that no class of the script defines."""
         base, node, name = call.values[0], call.node, call.name
         if name == "step":
+            self.invoke(call.get(1, "closure"), [], {}, node)
             self.step(node, thing.parameters | instances(base))
             return NOTHING
         if name in ("register_forward_hook", "register_forward_pre_hook"):

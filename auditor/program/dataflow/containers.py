@@ -7,7 +7,7 @@ from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.arrays import Arguments, Arrays, Handler
 from auditor.program.dataflow.expressions import length_of
 from auditor.program.dataflow.heap import element, own, start_of
-from auditor.program.dataflow.marks import ZERO, Update
+from auditor.program.dataflow.marks import CLOCK, EVERY, ZERO, Update
 from auditor.program.dataflow.values import (
     NOTHING,
     Bound,
@@ -102,7 +102,7 @@ class Containers(Arrays):
         loops = frozenset().union(*(b.deps for b in bounds)) if bounds else frozenset()
         lower = bounds[0].affine() if len(bounds) > 1 else ZERO
         if call.name == "arange":
-            return Value(loops, position=lower)
+            return Value(loops | {EVERY} if lower == ZERO else loops, position=lower)
         consts = [b.const for b in bounds]
         length = None
         if consts and all(type(c) is int for c in consts):
@@ -194,6 +194,9 @@ class Containers(Arrays):
     def _forget(self, _: Arguments) -> Value:
         return NOTHING
 
+    def _clock(self, _: Arguments) -> Value:
+        return Value(frozenset((CLOCK,)))
+
 
 def _disown(owner: Instance, value: Value) -> None:
     for thing in value.objects:
@@ -202,7 +205,8 @@ def _disown(owner: Instance, value: Value) -> None:
 
 
 _CONTAINERS = ("dict", "set", "frozenset", "defaultdict", "deque", "list", "tuple")
-_FORGETTING = ("print", "isinstance", "hasattr", "time", "perf_counter", "type", "id", "zero_")
+_FORGETTING = ("print", "isinstance", "hasattr", "type", "id", "zero_")
+_CLOCKS = ("time", "perf_counter", "monotonic", "elapsed_time", "perf_counter_ns", "time_ns")
 CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_CONTAINERS, Containers._container),
     **dict.fromkeys(("append", "extend", "appendleft", "insert"), Containers._append),
@@ -214,6 +218,7 @@ CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(library.SHAPE, Containers._size),
     **dict.fromkeys(("getattr", "setattr"), Containers._getattr),
     **dict.fromkeys(_FORGETTING, Containers._forget),
+    **dict.fromkeys(_CLOCKS, Containers._clock),
     **dict.fromkeys(("pop", "popleft", "popitem", "next", "get_nowait"), Containers._take),
     "len": Containers._size,
     "deepcopy": Containers._clone,

@@ -10,7 +10,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
 from auditor.program.dataflow.heap import Index, element, instances
-from auditor.program.dataflow.marks import MODEL, ZERO, Affine, Choice, Computed, Loop
+from auditor.program.dataflow.marks import BITS, MODEL, ZERO, Affine, Choice, Computed, Loop
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -37,8 +37,10 @@ def computed(name: str, values: list[Value]) -> Affine:
 
 
 def is_bit_factor(value: Value) -> bool:
-    """Whether a constant turns nats into bits."""
-    return type(value.const) is float and any(abs(value.const - b) < 1e-3 for b in _BITS)
+    """Whether it turns nats into bits: ln 2, its inverse, or a multiple of it."""
+    if type(value.const) is float:
+        return any(abs(value.const - b) < 1e-3 for b in _BITS)
+    return BITS in value.deps
 
 
 class Expressions(Access):
@@ -103,16 +105,22 @@ class Expressions(Access):
             method = operator_method(operand, kind)
             if method is not None:
                 return self.invoke(method, [operand, other], {}, node)
-        if kind in (ast.Div, ast.Mult):
-            if is_bit_factor(right):
-                self.report(node, left)
-            elif is_bit_factor(left):
-                self.report(node, right)
         if kind in (ast.Add, ast.Mult) and _is_list(left):
             return self._extended(node, left, right, kind)
-        result = arithmetic.binary(kind, left, right, self.place(node))
+        result = self.operate(node, kind, left, right)
         if kind is ast.Add and MODEL in result.deps:
             self.trace.sums.add(node)
+        return result
+
+    def operate(self, node: ast.AST, kind: type[ast.operator], left: Value, right: Value) -> Value:
+        """`left OP right`; a loss over ln 2, or over a multiple of it, is reported."""
+        result = arithmetic.binary(kind, left, right, self.place(node))
+        if kind is ast.Div or kind is ast.Mult:
+            for factor, other in ((right, left), (left, right)):
+                if is_bit_factor(factor):
+                    if not self.report(node, other) and result.const is UNSET:
+                        return result.with_deps((BITS,))
+                    break
         return result
 
     def _extended(

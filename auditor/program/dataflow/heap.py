@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from auditor.program.dataflow.arithmetic import unread
 from auditor.program.dataflow.machine import Machine
 from auditor.program.dataflow.marks import (
+    EVERY,
     MODEL,
     NONE,
+    SPREAD,
     ZERO,
     Affine,
     Blend,
@@ -30,6 +32,7 @@ from auditor.program.dataflow.values import (
     linear_of,
 )
 
+_OF_AXES = frozenset((EVERY, SPREAD))  # what an index tells of itself, not of what it picks
 ITEM_LIMIT = 256  # elements of a container that are told apart
 
 
@@ -160,7 +163,7 @@ class Heap(Machine):
         if containers:
             return self._fetch_item(node, base, containers, index, key)
         start = start_of(base)
-        keys = frozenset().union(*(p.all_deps() for p in index.parts))
+        keys = frozenset().union(*(p.all_deps() for p in index.parts)) - _OF_AXES
         tokens = frozenset(m for m in keys if type(m) is Token)
         if start is not None and not tokens:
             moved = aligned(base, affine_sum(start, index.lower), keys)
@@ -212,6 +215,7 @@ class Heap(Machine):
             tuple(base.cells()),
             tokens,
             mixed & tokens,
+            any(SPREAD in k.all_deps() for k in keys),
             self.doubt,
         )
 

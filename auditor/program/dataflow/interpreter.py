@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.program.configuration import Configuration
-from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.control_flow import FALLS, LEAVES, ControlFlow
 from auditor.program.dataflow.expressions import operator_method
 from auditor.program.dataflow.functions import ClassScope
@@ -250,7 +249,7 @@ class Interpreter(ControlFlow):
         if method is not None:
             self.assign(node.target, self.invoke(method, [old, change], {}, node))
             return
-        new = arithmetic.binary(type(node.op), old, change, self.place(node))
+        new = self.operate(node, type(node.op), old, change)
         if isinstance(node.target, ast.Subscript):
             base, index = self.eval(node.target.value), self.index(node.target.slice)
             self._store(node.target, base, index, change)

@@ -243,6 +243,8 @@ SCATTER = frozenset(
         "index_fill_",
     ]
 )
+# What every rank holds is put into the first argument.
+GATHERING = frozenset(["all_gather", "all_gather_object", "all_gather_into_tensor"])
 # `==` and `!=` in their spellings as functions.
 EQUALITY = frozenset(["eq", "ne", "equal", "not_equal", "isclose", "array_equal"])
 # What may leave out some places of a loss.

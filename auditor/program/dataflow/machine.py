@@ -112,11 +112,13 @@ class Machine:
         self.trace.nlls.append(nll)
         return nll
 
-    def report(self, node: Any, loss: Value) -> None:
-        """`loss` becomes bits here."""
+    def report(self, node: Any, loss: Value) -> bool:
+        """`loss` becomes bits here; false if it is no loss."""
         deps = loss.all_deps()
-        if any(type(m) is Nll for m in deps):
-            self.trace.reports.append(Report(self.place(node), self.tick(), deps, linear_of(loss)))
+        if not _is_scored(deps):
+            return False
+        self.trace.reports.append(Report(self.place(node), self.tick(), deps, linear_of(loss)))
+        return True
 
     def backward(self, loss: Marks) -> None:
         """Gradients of a loss are added to those that wait for a step."""

@@ -106,9 +106,29 @@ class StoredData:
     """The value was read from a file that is no shard of the dataset."""
 
 
+class Clock:
+    """The value was computed from the time of day."""
+
+
+class BitFactor:
+    """The value is a multiple of ln 2: a loss divided by it is in bits."""
+
+
+class EveryIndex:
+    """The value runs over every index of an axis: `arange(n)`."""
+
+
+class SpreadKey:
+    """The value is a key that every index of an axis was hashed into together with tokens."""
+
+
 MODEL = ModelOutput()
 GRADIENT = Gradient()
 STORED = StoredData()
+CLOCK = Clock()
+BITS = BitFactor()
+EVERY = EveryIndex()
+SPREAD = SpreadKey()
 
 
 @dataclass(eq=False, slots=True)
@@ -116,8 +136,9 @@ class Read:
     """A lookup in a table with a key that was computed from tokens.
 
     `mixed` are those key tokens that went through arithmetic that other tokens share (xor, modulo,
-    product, hash): the bucket no longer tells which token it is for. `doubt` is the branch that
-    led here although the logs hold none of the lines that it prints.
+    product, hash): the bucket no longer tells which token it is for. `spread`: each candidate
+    for a token was hashed as well, and has a bucket of its own. `doubt` is the branch
+    that led here although the logs hold none of the lines that it prints.
     """
 
     place: Place
@@ -126,6 +147,7 @@ class Read:
     tables: tuple[Any, ...]
     tokens: frozenset[Token]
     mixed: frozenset[Token]
+    spread: bool
     doubt: Place | None
 
 
@@ -133,7 +155,8 @@ class Read:
 class Ratio:
     """One lookup over another, where the numerator's key mixes in tokens the denominator's lacks.
 
-    Those tokens are what the quotient predicts: the key was built from the answer.
+    Those tokens are what the quotient predicts: the key was built from the answer. Without any, the
+    numerator is `spread` over the candidates' own buckets, and the denominator is not their sum.
     """
 
     place: Place
