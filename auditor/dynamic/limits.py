@@ -12,12 +12,15 @@ class Stopped(StrEnum):
 
     TIME = "wall-clock limit"
     OUTPUT = "output limit"
+    PROCESSES = "limit of processes"
+    MEMORY = "memory limit of all processes"
     RESULT = "result limit"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes and seconds. There is one process: the seccomp filter refuses every fork.
+    """Bytes and seconds. With one process, the seccomp filter refuses every fork; with more, the
+    number of tasks and the memory of all together are watched from outside.
 
     `memory` bounds private memory, `address_space` all mappings (torch maps gigabytes of read-only
     libraries, so it is the larger one), `scratch` each of the writable tmpfs folders.
@@ -32,6 +35,7 @@ class Limits:
     open_files: int = 256
     output: int = 1 * MIB
     result: int = 64 * MIB
+    processes: int = 1
 
     def apply(self) -> None:
         """Sets the kernel's limits for this process and its children; called before exec."""

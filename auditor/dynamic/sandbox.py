@@ -6,7 +6,8 @@ What is covered
 - Files: the interpreter, its packages and system libraries, read-only; the caller's inputs; two
   small tmpfs folders, gone afterwards. No home folder, no project, no `/sys`, no other `/etc`.
 - No network: no interface but a down loopback, and no socket family but local ones.
-- System calls that trace, mount, load, trick or fork: see `seccomp`.
+- System calls that trace, mount, load, trick or fork: see `seccomp`. Where the limits allow more
+  processes than one, their number and their memory are watched (see `census`).
 - Memory, address space, file size, open files, CPU and wall time; output and result size. On any of
   them, the whole pid namespace is killed.
 - A self-test from inside, once per process: a sandbox that does not isolate counts as none.
@@ -37,6 +38,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from auditor.dynamic import census
 from auditor.dynamic.limits import Limits, Stopped
 from auditor.dynamic.seccomp import assemble, machine_of
 from auditor.errors import AuditError
@@ -134,7 +136,7 @@ def _run(command: Sequence[str], box: Box, limits: Limits) -> Completed:
 
         arguments = [
             "--seccomp",
-            inherit(assemble(machine)),
+            inherit(assemble(machine, processes=limits.processes > 1)),
             *_namespaces(limits),
             *_system_mounts(),
         ]
@@ -224,6 +226,7 @@ def _collect(process: subprocess.Popen[bytes], result_read: int, limits: Limits)
     stdout, stderr, result = bytearray(), bytearray(), bytearray()
     caps = {id(stdout): limits.output, id(stderr): limits.output, id(result): limits.result}
     stopped: Stopped | None = None
+    watched, count = limits.processes > 1, census.Census(process.pid, limits)
     with selectors.DefaultSelector() as selector:
         for source, sink in (
             (process.stdout.fileno(), stdout),
@@ -235,13 +238,16 @@ def _collect(process: subprocess.Popen[bytes], result_read: int, limits: Limits)
             left = started + limits.seconds - time.monotonic()
             if left <= 0:
                 stopped = Stopped.TIME
-            for key, _ in selector.select(max(left, 0)):
+            wait = min(left, census.INTERVAL) if watched else left
+            for key, _ in selector.select(max(wait, 0)):
                 data = os.read(key.fd, 1 << 16)
                 if not data:
                     selector.unregister(key.fd)
                 key.data.extend(data)
                 if len(key.data) > caps[id(key.data)]:
                     stopped = Stopped.RESULT if key.data is result else Stopped.OUTPUT
+            if watched and stopped is None:
+                stopped = count.exceeded()
     if stopped is None:
         try:
             process.wait(max(started + limits.seconds - time.monotonic(), 0))

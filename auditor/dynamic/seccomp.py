@@ -2,8 +2,9 @@
 
 It refuses what audited code has no use for and what widens the kernel's attack surface: tracing
 and other processes' memory, mounts, keys, BPF, io_uring, modules, clocks, new namespaces, every
-socket family but local ones, and every new process. Threads are allowed. A refused call fails with
-EPERM, so the script sees an ordinary error; one made through another architecture's table kills it.
+socket family but local ones, and, unless asked otherwise, every new process. Threads are allowed. A
+refused call fails with EPERM, so the script sees an ordinary error; one made through another
+architecture's table kills it.
 
 Allowed by default: Python, NumPy and torch use some hundred calls that change with every release.
 """
@@ -32,6 +33,7 @@ _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into the caller's terminal
 _X32_BIT = 0x40000000
+_STARTING = ("fork", "vfork")  # calls that start a process, where the machine has them
 
 _SHARED_NUMBERS = {  # calls newer than Linux 5.1 have one number everywhere
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
@@ -89,8 +91,11 @@ def machine_of(name: str | None = None) -> Machine | None:
     return MACHINES.get(name or platform.machine())
 
 
-def assemble(machine: Machine) -> bytes:
-    """The filter as an array of `struct sock_filter` (8 bytes each), as bubblewrap reads it."""
+def assemble(machine: Machine, *, processes: bool = False) -> bytes:
+    """The filter as an array of `struct sock_filter` (8 bytes each), as bubblewrap reads it.
+
+    With `processes` it lets pass what starts a process (fork, vfork, clone without namespaces).
+    """
     code = [
         (_LOAD_WORD, 0, 0, _MACHINE),
         (_JUMP_EQUAL, 1, 0, machine.audit),
@@ -100,7 +105,8 @@ def assemble(machine: Machine) -> bytes:
     if machine is MACHINES["x86_64"]:
         # x32 reaches the same kernel calls under other numbers.
         code += [(_JUMP_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, KILL)]
-    for number in sorted(machine.denied.values()):
+    starting = _STARTING if processes else ()
+    for number in sorted(n for name, n in machine.denied.items() if name not in starting):
         code += [(_JUMP_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
     # clone3 takes its flags by pointer, which a filter cannot read: libc falls back to clone.
     code += [(_JUMP_EQUAL, 0, 1, machine.clone3), _refuse(errno.ENOSYS)]
@@ -108,16 +114,10 @@ def assemble(machine: Machine) -> bytes:
         code += _guarded(
             number, [*_argument(0), (_JUMP_EQUAL, 1, 0, _AF_UNIX), _refuse(errno.EPERM)]
         )
-    code += _guarded(
-        machine.clone,
-        [
-            *_argument(0),
-            (_JUMP_BITS, 0, 1, _CLONE_NAMESPACES),
-            _refuse(errno.EPERM),
-            (_JUMP_BITS, 1, 0, _CLONE_THREAD),
-            _refuse(errno.EPERM),
-        ],
-    )
+    cloning = [*_argument(0), (_JUMP_BITS, 0, 1, _CLONE_NAMESPACES), _refuse(errno.EPERM)]
+    if not processes:
+        cloning += [(_JUMP_BITS, 1, 0, _CLONE_THREAD), _refuse(errno.EPERM)]
+    code += _guarded(machine.clone, cloning)
     injections = [_argument(1)[0]]
     for request in _TERMINAL_INJECTION:
         injections += [(_JUMP_EQUAL, 0, 1, request), _refuse(errno.EPERM)]

@@ -1,0 +1,258 @@
+"""Plans a rehearsal: the submitted run, made small, as files, environment and a job.
+
+What is on is decided by the submission's own run: its README's command, shell scripts and the logs'
+hyperparameter dump (`program.configuration`). Then sizes shrink (`shrink`), and what a virtual
+device with a tiny data set needs is set on top.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any
+
+from auditor.dynamic.data import DataSet, make_data
+from auditor.dynamic.device.sources import digest
+from auditor.dynamic.settings import Settings, Value, find_settings
+from auditor.dynamic.shrink import LADDER, Sizes, shrink_all
+from auditor.errors import AuditError
+from auditor.evidence.claims import read_claims
+from auditor.evidence.figures import Claims, Metric
+from auditor.program.configuration import read_configuration
+from auditor.program.fstrings import respell
+from auditor.program.index import Module, Program
+from auditor.submission.model import Submission
+
+FOLDER = "records/track_10min_16mb/run"  # where the submission's folder lies, below the work folder
+DATA = "data"
+_OURS = re.compile(
+    r"PATH$|DIR$|HOME$|TMPDIR$|LANG$|PYTHON|LD_|OMP_|MKL_|OPENBLAS_|AUDITOR_|CUDA_|NCCL_|TORCH|"
+    r"^(?:RANK|LOCAL_RANK|WORLD_SIZE|MASTER_|DATA_PATH|DATA_DIR|TOKENIZER)"
+)
+_MARGIN = 5e-5  # nats or bits: a claim and a log line that are the same number
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting that differs from the submitted run; `where` is "environment" or a line."""
+
+    name: str
+    before: str
+    after: str
+    where: str
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that a rehearsal depends on.
+
+    `files` go into the work folder. `tag` is what the logs call the submitted metric, empty where
+    they do not tell; `wanted` are the tags of all final metrics of the submitted run.
+    """
+
+    script: str
+    folder: str
+    files: Mapping[str, bytes]
+    environment: Mapping[str, str]
+    data: DataSet
+    sizes: Sizes
+    argv: tuple[str, ...] = ()
+    changed: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    tag: str = ""
+    wanted: tuple[str, ...] = ()
+    world_size: int = 1
+
+    def job(self, capture: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What `device.main` is to do."""
+        return {
+            "script": f"{self.folder}/{self.script}",
+            "folder": self.folder,
+            "argv": list(self.argv),
+            "changed": dict(self.changed),
+            "absent": list(self.absent),
+            "capture": {name: dict(settings) for name, settings in capture.items()},
+            "world_size": self.world_size,
+            "links": dict(self.links),
+        }
+
+
+def plan_run(
+    submission: Submission,
+    program: Program,
+    *,
+    sizes: Sizes = LADDER[0],
+    overrides: Mapping[str, str] | None = None,
+) -> RunPlan:
+    """The plan of one rehearsal at the given sizes; `overrides` are set last of all.
+
+    Raises `AuditError` where there is no script that could run.
+    """
+    if program.tree is None:
+        raise AuditError(f"the script cannot be read: {program.problem}")
+    claims = read_claims(submission)
+    found = find_settings(program.tree)
+    submitted = read_configuration(submission, claims).environment
+    environment = {n: v for n, v in submitted.items() if n in found.environment}
+    environment = {n: v for n, v in environment.items() if not _OURS.search(n)}
+    changes = list(_shrunk(found, environment, sizes))
+    environment.update({change.name: change.after for change in changes})
+    text = program.source
+    vocabulary = _vocabulary(found, environment, sizes)
+    data = make_data(vocabulary, validation_tokens=sizes.tokens + 1)
+    files = {
+        path: f for path, f in data.files.items() if "val_bytes" in text or "bytes" not in path
+    }
+    environment |= _fixed(found, text)
+    environment |= overrides or {}
+    modules = program.modules
+    return RunPlan(
+        script=_name(submission),
+        folder=FOLDER,
+        files={
+            **{f"{FOLDER}/{path}": file.data for path, file in _shipped(submission)},
+            **{f"{DATA}/{path}": contents for path, contents in files.items()},
+        },
+        environment=environment,
+        data=data,
+        sizes=sizes,
+        changed=dict(_respelled(modules, submission)),
+        absent=tuple(_absent(modules, program)),
+        links=_links(vocabulary),
+        changes=tuple(changes),
+        tag=_submitted_tag(claims),
+        wanted=tuple(dict.fromkeys(m.tag for m in _final_metrics(claims))),
+    )
+
+
+def _name(submission: Submission) -> str:
+    for path, file in submission.files.items():
+        if file == submission.main:
+            return path
+    return submission.main.path.rpartition("/")[2]
+
+
+def _shipped(submission: Submission) -> Iterator[tuple[str, Any]]:
+    yield _name(submission), submission.main
+    for path, file in submission.files.items():
+        if file != submission.main and not path.endswith((".log", ".md", ".png")):
+            yield path, file
+
+
+def _number(value: Value) -> int | float | None:
+    if isinstance(value, str):
+        try:
+            number = float(value.replace("_", ""))
+        except ValueError:
+            return None
+        return int(number) if number.is_integer() else number
+    return value
+
+
+def _shrunk(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> Iterator[Change]:
+    values: dict[str, int | float | None] = {}
+    for name, default in found.environment.items():
+        if not _OURS.search(name):
+            values[name] = _number(environment.get(name, default))
+    for name, before, after in shrink_all(values, sizes):
+        yield Change(name, str(before), str(after), "environment")
+
+
+def _vocabulary(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> int:
+    named = environment.get("VOCAB_SIZE", found.environment.get("VOCAB_SIZE"))
+    size = _number(named)
+    return int(size) if size is not None and 57 <= size <= 65_535 else sizes.vocabulary or 1024
+
+
+def _fixed(found: Settings, text: str) -> dict[str, str]:
+    """Where the data lie, and a schedule by steps: the counter's seconds are no training time."""
+    root = f"/scratch/{DATA}"
+    fixed = {
+        "DATA_PATH": f"{root}/shards",
+        "TOKENIZER_PATH": f"{root}/tokenizer.model",
+        "DATA_DIR": f"{root}/",
+        "DATASETS_DIR": f"{root}/shards",
+    }
+    if re.search(r"max_wallclock_seconds\s*(?:>|<=)\s*0", text):
+        fixed["MAX_WALLCLOCK_SECONDS"] = "0"
+    return {name: value for name, value in fixed.items() if name in found.environment}
+
+
+def _links(vocabulary: int) -> dict[str, str]:
+    """The names under which scripts look for the challenge's data."""
+    shards, model = f"/scratch/{DATA}/shards", f"/scratch/{DATA}/tokenizer.model"
+    links = {}
+    for kind in ("", "_lossless_caps_caseops_v1_reserved", "_caseops"):
+        for size in {1024, vocabulary}:
+            links[f"{DATA}/datasets/fineweb10B_sp{size}{kind}"] = shards
+            links[f"{DATA}/tokenizers/fineweb_{size}_bpe{kind}.model"] = model
+    links[f"{FOLDER}/data"] = f"/scratch/{DATA}"
+    return links
+
+
+def _respelled(modules: Iterable[Module], submission: Submission) -> Iterator[tuple[str, str]]:
+    """Sources in a grammar newer than this interpreter's, in the older one."""
+    del submission
+    for module in modules:
+        try:
+            ast.parse(module.source.removeprefix("\ufeff"))
+        except SyntaxError:
+            text = respell(module.source)
+            if text is not None:
+                yield digest(module.source), text
+
+
+def _absent(modules: Iterable[Module], program: Program) -> Iterator[str]:
+    """Modules imported at top level, unguarded, that neither the device nor this machine has."""
+    own = {name.partition(".")[0] for name in program.files}
+    for module in modules:
+        for statement in module.tree.body:
+            for name in _imports(statement):
+                top = name.partition(".")[0]
+                known = top in sys.stdlib_module_names or top in _STOOD_IN or top in own
+                if not known and find_spec(top) is None:
+                    yield name
+
+
+# What the virtual device puts in place itself.
+_STOOD_IN = frozenset(
+    "flash_attn flash_attn_interface flash_attn_3 flash_attn_4 flash_attn3 fa3_fwd_interface "
+    "hopper kernels".split()
+)
+
+
+def _imports(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+        yield statement.module
+
+
+def _final_metrics(claims: Claims) -> list[Metric]:
+    """What the logs report after training: lines without a step number, with bits per byte."""
+    return [
+        metric
+        for log in claims.logs
+        for metric in log.metrics
+        if metric.val_bpb is not None and not re.match(r"(?:\[?step|\d+/)", metric.tag)
+    ]
+
+
+def _submitted_tag(claims: Claims) -> str:
+    """The tag of the log line that holds the claimed score, else of the last final line."""
+    metrics = _final_metrics(claims)
+    claim = claims.submission_json.val_bpb if claims.submission_json else None
+    if claim is not None:
+        for metric in reversed(metrics):
+            if metric.val_bpb is not None and abs(metric.val_bpb - claim.value) <= _MARGIN:
+                return metric.tag
+    return metrics[-1].tag if metrics else ""
+
+
+def with_overrides(plan: RunPlan, **environment: str) -> RunPlan:
+    """The same run with other variables."""
+    return replace(plan, environment={**plan.environment, **environment})
