@@ -55,15 +55,18 @@ def candidates(paths: Iterable[str], jsons: Iterable[str] = ()) -> list[list[str
     """Folders that may hold the submissions of a change, in groups: the first group that holds a
     script counts.
 
-    Of the changed `paths`: record folders where a script or `submission.json` changed; folders
-    beside a `submission.json` (of `jsons`) where a script changed; folders where a `train*.py`
-    changed. The root of the repository is the empty string.
+    Of the changed `paths`: record folders where a script or `submission.json` changed, and, in them
+    or elsewhere, folders with a `submission.json` (of `jsons`) of their own where a `train_gpt*.py`
+    changed; folders beside a `submission.json` where any script changed; folders where a
+    `train*.py` changed. The root of the repository is the empty string.
     """
     changed = [path for path in paths if path.endswith((".py", JSON_NAME))]
     beside_json = {_parent(path) for path in jsons}
     scripts = [path for path in changed if path.endswith(".py")]
+    records = {folder for path in changed if (folder := record_folder(path))}
+    variants = {_parent(path) for path in scripts if VARIANT.fullmatch(PurePosixPath(path).name)}
     return [
-        sorted({folder for path in changed if (folder := record_folder(path))}),
+        sorted(records | (variants & beside_json if records else set())),
         sorted({_parent(path) for path in scripts} & beside_json),
         sorted({_parent(path) for path in scripts if TRAINER.fullmatch(PurePosixPath(path).name)}),
     ]

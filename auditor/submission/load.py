@@ -94,6 +94,8 @@ def load_from_clone(clone: Clone, pr: int, at: str | None = None) -> list[Submis
         found = []
         for folder in folders:
             inside = {path for path in tree if path.startswith(folder + "/")} if folder else scripts
+            for inner in (other for other in folders if other.startswith(folder + "/")):
+                inside = {path for path in inside if not path.startswith(inner + "/")}
             entries = {path[len(folder) :].lstrip("/"): tree[path] for path in sorted(inside)}
             for path in tree if claims else ():
                 if path.startswith(f"{claims}/"):

@@ -82,7 +82,7 @@ class ChallengeClone:
 def challenge(tmp_path_factory: pytest.TempPathFactory) -> ChallengeClone:
     """Pull requests 1 open, 2 merged, 3 on the main line, 4 without common history, 5 with two
     folders, 6 with its script at the root, 7 with links and a missing blob, 8 without a script,
-    9 with a fault."""
+    9 with a fault, 10 with one record folder inside another."""
     base = tmp_path_factory.mktemp("challenge")
     work, bare = base / "work", base / "clone.git"
     work.mkdir()
@@ -141,6 +141,8 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> ChallengeClone:
     clone.heads[8] = commit({f"{RECORD}/words/README.md": "no code\n"})
     branch("leaky")
     clone.heads[9] = commit(record("leaky", LEAKY))
+    branch("nested")
+    clone.heads[10] = commit({**record("nested"), **record("nested/again", LEAKY)})
 
     git(base, "init", "-q", "--bare", "-b", "main", str(bare))
     pulls = [f"{head}:refs/pull/{number}/head" for number, head in clone.heads.items()]

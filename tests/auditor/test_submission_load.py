@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from auditor.errors import AuditError
-from auditor.submission.folder import MAX_FILE_BYTES, main_script
+from auditor.submission.folder import MAX_FILE_BYTES, candidates, main_script
 from auditor.submission.git import Clone
 from auditor.submission.load import load_pull_request, load_target
 from auditor.submission.model import blob_hash
@@ -44,6 +44,20 @@ def test_files_carry_the_hash_that_git_knows_them_by(challenge: Any) -> None:
 def test_several_record_folders_are_all_reported_the_newest_first(challenge: Any) -> None:
     paths = [s.main.path for s in load_pull_request(challenge.path, 5)]
     assert paths == [f"{RECORD}/newer/train_gpt.py", f"{RECORD}/older/train_gpt.py"]
+
+
+def test_a_record_folder_inside_another_is_a_submission_of_its_own(challenge: Any) -> None:
+    outer, inner = load_pull_request(challenge.path, 10)
+    assert outer.main.path == f"{RECORD}/nested/train_gpt.py"
+    assert inner.main.path == f"{RECORD}/nested/again/train_gpt.py"
+    assert sorted(outer.files) == sorted(inner.files)
+    assert all(file.path.startswith(f"{RECORD}/nested/again/") for file in inner.files.values())
+
+
+def test_folders_with_claims_of_their_own_count_beside_record_folders() -> None:
+    changed = [f"{RECORD}/a/train_gpt.py", "final/train_gpt.py", "tools/train_gpt.py", "b/plot.py"]
+    first, *_ = candidates(changed, ["final/submission.json", "b/submission.json"])
+    assert first == ["final", f"{RECORD}/a"]
 
 
 def test_a_script_at_the_root_keeps_the_claims_of_its_record_folder(challenge: Any) -> None:
