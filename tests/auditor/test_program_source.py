@@ -1,7 +1,6 @@
 """Reading source: the newer grammar, limits, and what is no program."""
 
 import ast
-import sys
 
 import pytest
 
@@ -19,6 +18,10 @@ NEWER = [
 {WIDTH}""" ''',
     r"""f"{"\n".join(["x", "y"])}" """,
     """(f"{DATA["b"]}" f'{WIDTH}')""",
+    """f"{WIDTH, "x"}" """,
+    """f"{WIDTH if DATA["b"] != 2 else (lambda: 1)():>{WIDTH}}" """,
+    """"a"if f"{DATA["b"]}"else"b" """,
+    r"""rf"\d{DATA["b"] = !s:>4}" """,
 ]
 
 
@@ -35,7 +38,19 @@ def test_respelled_fstring_has_the_same_value_and_lines(expression: str) -> None
 _EXPECTED = dict(
     zip(
         NEWER,
-        ["1, 2", "   2.50|7", "a{b}2.5{x}tail", "7", "DATA['b']=2.5", "2.5\n7", "x\ny", "2.57"],
+        [
+            *(
+                "1, 2",
+                "   2.50|7",
+                "a{b}2.5{x}tail",
+                "7",
+                'DATA["b"]=2.5',
+                "2.5\n7",
+                "x\ny",
+                "2.57",
+            ),
+            *("(7, 'x')", "      7", "a", '\\dDATA["b"] =  2.5'),
+        ],
         strict=True,
     )
 )
@@ -69,8 +84,20 @@ def test_what_is_no_program_is_named(source: str, said: str) -> None:
     assert said in (parsed.problem or "")
 
 
-def test_newer_grammar_costs_libcst_only_where_it_is_needed() -> None:
-    parse("x = f'{1}'\n")
-    if sys.version_info >= (3, 12):
-        assert parse('x = f"{"a"}"\n').tree is not None
-    assert parse('x = f"{"a"}\n').problem is not None
+def test_literals_of_two_statements_are_not_joined() -> None:
+    respelled = respell('x = f"{"a"}"  # a comment\n"of its own"\ny = (f"{"a"}"  # another\n"b")\n')
+    assert respelled is not None
+    assert [type(s) for s in ast.parse(respelled).body] == [ast.Assign, ast.Expr, ast.Assign]
+
+
+@pytest.mark.parametrize("source", ['x = f"{"a"}\n', 'x = f"{"a"', 'x = "a', 'f"{' * 5000])
+def test_what_does_not_end_is_no_program(source: str) -> None:
+    assert parse(source).problem is not None
+    assert respell(source) is None
+
+
+def test_nested_fstrings_are_read_in_linear_time() -> None:
+    nested = "1"
+    for _ in range(60):
+        nested = f'f"{{{nested}}}"'
+    assert parse(f"x = {nested}\n").tree is not None
