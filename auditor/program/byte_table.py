@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from auditor.program.dataflow.marks import Place
 from auditor.program.index import FunctionNode, Module, Program
 from auditor.program.search import functions_holding
+from auditor.syntax import walk
 
 MARK = "\u2581"
 MARK_BYTES = len(MARK.encode())
@@ -61,7 +62,7 @@ def space_additions(program: Program) -> list[Place]:
         Place(module.path, node.lineno)
         for module in program.modules
         for function in functions_holding(module, _ADDED)
-        for node in ast.walk(function)
+        for node in walk(function)
         if isinstance(node, ast.BinOp | ast.BoolOp | ast.Call) and _adds_space(node)
     ]
 
@@ -72,7 +73,7 @@ def constant_ratios(program: Program) -> list[Place]:
         Place(module.path, node.lineno)
         for module in program.modules
         for function in functions_holding(module, _LN2)
-        for node in ast.walk(function)
+        for node in walk(function)
         if isinstance(node, ast.BinOp)
         and _is_constant_ratio(node, _constants(module) | _literals(function.body))
     ]
@@ -128,17 +129,17 @@ def _bare(node: ast.expr) -> ast.expr:
 
 
 def _table(module: Module, function: FunctionNode) -> ByteTable | None:
-    loops = (n for n in ast.walk(function) if isinstance(n, ast.For))
+    loops = (n for n in walk(function) if isinstance(n, ast.For))
     loop = next((n for n in loops if _takes_pieces(n)), None)
     if loop is None:
         return None
     constants = _constants(module)
     marked, byte = _Walk(True, constants), _Walk(False, constants)
-    for walk in (marked, byte):
-        walk.run(loop.body)
+    for reading in (marked, byte):
+        reading.run(loop.body)
     if not marked.counts:
         return None
-    asked = {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute)}
+    asked = {n.attr for n in walk(function) if isinstance(n, ast.Attribute)}
     return ByteTable(
         Place(module.path, marked.line),
         next(iter(marked.counts.values())) if len(marked.counts) == 1 else None,
@@ -152,7 +153,7 @@ def _takes_pieces(loop: ast.For) -> bool:
     return any(
         isinstance(node, ast.Attribute) and _PIECES.fullmatch(node.attr)
         for statement in loop.body
-        for node in ast.walk(statement)
+        for node in walk(statement)
     )
 
 

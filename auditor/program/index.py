@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from auditor.program.source import parse
 from auditor.submission.model import SourceFile, Submission
+from auditor.syntax import inside, statements
 
 if TYPE_CHECKING:
     from auditor.program.native import NativeSource
@@ -62,11 +63,11 @@ class Module:
         open_bodies: list[tuple[str, ast.AST]] = [("", self.tree)]
         while open_bodies:
             prefix, parent = open_bodies.pop()
-            for node in ast.iter_child_nodes(parent):
+            for node in inside(parent):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                     found.append((prefix + node.name, node))
                     open_bodies.append((f"{prefix}{node.name}.", node))
-                elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+                else:
                     open_bodies.append((prefix, node))
         return found
 
@@ -131,7 +132,7 @@ class Program:
 def imported_names(tree: ast.Module) -> set[str]:
     """Every module that some `import` may name; `from a import b` names `a` and `a.b`."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from auditor.program.configuration import fingerprint
 from auditor.program.index import Program
+from auditor.syntax import walk
 
 TELLING = 12  # characters by which a logged line is told from others
 
@@ -48,7 +49,7 @@ class Logged:
 
 def _prints(node: ast.AST) -> Iterator[str]:
     """How the lines begin that a call under `node` is given, as far as they are constant."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Call) and inner.args:
             text = inner.args[0]
             if isinstance(text, ast.JoinedStr) and text.values:

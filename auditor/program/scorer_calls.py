@@ -12,6 +12,7 @@ from functools import cached_property
 
 from auditor.program.index import Program
 from auditor.program.scorer_flow import FunctionNode
+from auditor.syntax import walk
 
 _DEPTH = 4  # substitutions inside substitutions
 
@@ -43,7 +44,7 @@ class CallSite:
         """What local variables hold, where the function around assigns them once."""
         functions = [n for n in self.around if isinstance(n, FunctionNode)]
         values: dict[str, list[ast.expr]] = {}
-        for node in ast.walk(functions[-1]) if functions else ():
+        for node in walk(functions[-1]) if functions else ():
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 values.setdefault(node.targets[0].id, []).append(node.value)
         return {name: found[0] for name, found in values.items() if len(found) == 1}
@@ -95,7 +96,7 @@ def arguments_of(call: ast.Call, parameters: Sequence[str]) -> dict[str, ast.exp
 
 def result_names(site: CallSite) -> dict[str, int | None]:
     """What the call's result is bound to: name -> place in a tuple, None for the whole."""
-    for node in ast.walk(site.scope):
+    for node in walk(site.scope):
         if isinstance(node, ast.Assign) and node.value is site.call:
             target = node.targets[0]
             if isinstance(target, ast.Tuple):

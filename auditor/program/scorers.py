@@ -23,6 +23,7 @@ from auditor.program.scorer_calls import (
 )
 from auditor.program.scorer_flow import Flow, FunctionNode, is_static
 from auditor.program.scorer_values import Use, Value
+from auditor.syntax import walk
 
 
 def find_scorers(program: Program) -> tuple[ScorerBinding, ...]:
@@ -179,7 +180,7 @@ class _ClassReader:
         roles = {p.name: p.role for p in score.parameters}
         known = {ast.unparse(value): roles[name] for name, value in given.items()}
         others = (score.name, counting and counting.name)
-        for node in ast.walk(site.scope):
+        for node in walk(site.scope):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             method = self.methods.get(node.func.attr)
@@ -310,16 +311,16 @@ def _gates(
     expressions: list[ast.AST] = [
         side
         for method in methods
-        for node in ast.walk(method)
+        for node in walk(method)
         if isinstance(node, ast.Compare)
         for side in (node.left, *node.comparators)
     ]
     for parameter in construct.parameters:
         if parameter.text and Use.LENGTH in flow.uses[f"new.{parameter.name}"]:
             given = ast.parse(parameter.text)
-            names = {n.attr for n in ast.walk(given) if isinstance(n, ast.Attribute)}
+            names = {n.attr for n in walk(given) if isinstance(n, ast.Attribute)}
             expressions += [given, *_settings(program, names)]
-    found = {_integer(node) for expression in expressions for node in ast.walk(expression)}
+    found = {_integer(node) for expression in expressions for node in walk(expression)}
     return tuple(sorted(g for g in found if g is not None and g > 1))
 
 

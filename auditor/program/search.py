@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from auditor.program.index import FunctionNode, Module
+from auditor.syntax import statements, walk
 
 
 def functions_holding(module: Module, pattern: re.Pattern[str]) -> list[FunctionNode]:
@@ -41,7 +42,7 @@ def calls_matching(module: Module, pattern: re.Pattern[str]) -> Iterator[tuple[a
     if others:
         lines += _lines_matching(module, re.compile(rf"\b(?:{others})\b"))
     for root in _roots(module, lines):
-        for node in ast.walk(root):
+        for node in walk(root):
             if isinstance(node, ast.Call) and (dotted := _dotted(node.func)) is not None:
                 first, _, rest = dotted.partition(".")
                 full = names.get(first, first) + (f".{rest}" if rest else "")
@@ -52,7 +53,7 @@ def imported_as(module: Module) -> Mapping[str, str]:
     """What each name stands for that an import binds, wherever in the module it is."""
     found: dict[str, str] = {}
     for root in _roots(module, _lines_matching(module, _IMPORT)):
-        for node in ast.walk(root):
+        for node in (root, *statements(root)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     found[alias.asname or alias.name.partition(".")[0]] = (

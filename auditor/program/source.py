@@ -1,15 +1,17 @@
 """Source text to syntax tree, within limits, whatever the running interpreter's grammar.
 
 `ast` is the front end. Where it refuses a script only because the script's nested f-strings
-(PEP 701, Python 3.12) are newer than the interpreter, LibCST reads it and each such f-string is
-respelled as an equivalent `str.format` call on the same lines, so that the rest of the auditor
-sees the same program with the same line numbers. Third-party code is never imported or executed.
+(PEP 701, Python 3.12) are newer than the interpreter, each such f-string is respelled as an
+equivalent `str.format` call on the same lines, so that the rest of the auditor sees the same
+program with the same line numbers. Third-party code is never imported or executed.
 """
 
 import ast
 import sys
-import warnings
 from dataclasses import dataclass
+
+from auditor.program.fstrings import respell
+from auditor.syntax import tree_of
 
 SOURCE_LIMIT = 8_000_000  # bytes; the largest script of the field has 1.6 million
 
@@ -40,17 +42,12 @@ def parse(source: str) -> Parsed:
 
 
 def _parse(source: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the script's own bad escapes are not our output
-        return ast.parse(source.removeprefix("\ufeff"))
+    return tree_of(source.removeprefix("\ufeff"))
 
 
 def _parse_newer_grammar(source: str, refusal: str) -> Parsed:
     if sys.version_info >= (3, 12) or ("f'" not in source and 'f"' not in source):
         return Parsed(None, refusal)
-    # Imported here alone: LibCST costs more than a whole audit of a script that `ast` accepts.
-    from auditor.program.fstrings import respell
-
     try:
         respelled = respell(source)
         return Parsed(_parse(respelled) if respelled is not None else None, refusal)

@@ -22,6 +22,7 @@ from auditor.program.dataflow.marks import (
 )
 from auditor.program.events import Event, Kind, Line, Span, Turn
 from auditor.program.index import Module, Program
+from auditor.syntax import walk
 
 VALIDATION = "validation"
 _SPLITS = {"val": VALIDATION, "train": "training"}
@@ -243,9 +244,9 @@ class _Page:
     def _counters(self) -> dict[int, str]:
         """For each loop's line, its first variable; of a `while`, what it counts with."""
         found: dict[int, str] = {}
-        for node in ast.walk(self.module.tree):
+        for node in walk(self.module.tree):
             if isinstance(node, ast.For | ast.AsyncFor):
-                within = [n for n in ast.walk(node.target) if isinstance(n, ast.Name)]
+                within = [n for n in walk(node.target) if isinstance(n, ast.Name)]
             elif isinstance(node, ast.While):
                 within = _counted(node)
             else:
@@ -256,7 +257,7 @@ class _Page:
     @cached_property
     def _quiet(self) -> list[tuple[int, int]]:
         found = []
-        for node in ast.walk(self.module.tree):
+        for node in walk(self.module.tree):
             switches: list[ast.expr] = []
             if isinstance(node, ast.With):
                 switches = [item.context_expr for item in node.items]
@@ -265,7 +266,7 @@ class _Page:
             named = {
                 inner.attr if isinstance(inner, ast.Attribute) else inner.id
                 for switch in switches
-                for inner in ast.walk(switch)
+                for inner in walk(switch)
                 if isinstance(inner, ast.Attribute | ast.Name)
             }
             if named.intersection(_WITHOUT_GRADIENTS) and isinstance(node, ast.stmt):
@@ -275,10 +276,8 @@ class _Page:
 
 def _counted(node: ast.While) -> list[ast.Name]:
     """What a `while` tests and changes; else what it counts up by a constant."""
-    tested = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
-    changed = [
-        n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    ]
+    tested = {n.id for n in walk(node.test) if isinstance(n, ast.Name)}
+    changed = [n for n in walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
     up = [
         s.target
         for s in node.body

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.program.index import FunctionNode, Module
+from auditor.syntax import walk
 
 _JOINS = ("cat", "concat", "concatenate")
 _COMPARISONS = ("eq", "ne", "where", "masked_fill", "logical_not", "isin")
@@ -35,7 +36,7 @@ class _Body:
     def __init__(self, function: FunctionNode) -> None:
         self.function = function
         self.assigned: defaultdict[str, list[ast.expr]] = defaultdict(list)
-        for node in ast.walk(function):
+        for node in walk(function):
             if isinstance(node, ast.Assign):
                 for target in node.targets:
                     held = target.value if isinstance(target, ast.Subscript) else target
@@ -45,7 +46,7 @@ class _Body:
                 self.assigned[node.target.id].append(node.value)
 
     def shifts(self) -> Iterator[TokenShift]:
-        for node in ast.walk(self.function):
+        for node in walk(self.function):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
                 for own, earlier in ((node.left, node.right), (node.right, node.left)):
                     base = self._shifted_factor(earlier)
@@ -130,7 +131,7 @@ def _drops_last(index: ast.expr) -> bool:
 
 
 def _mentions(node: ast.expr, base: str) -> bool:
-    return any(isinstance(n, ast.expr) and ast.dump(n) == base for n in ast.walk(node))
+    return any(isinstance(n, ast.expr) and ast.dump(n) == base for n in walk(node))
 
 
 def _last_name(node: ast.expr) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from auditor.finding import Evidence
 from auditor.program.configuration import Configuration
 from auditor.program.index import FunctionNode, Module, Program
+from auditor.syntax import walk
 
 _SWITCH = {"0": False, "1": True, "false": False, "true": True, "off": False, "on": True}
 
@@ -104,7 +105,7 @@ class WhatRan:
         """The first line that names each variable."""
         found: dict[str, tuple[Module, int]] = {}
         for module in self._program.modules:
-            for node in ast.walk(module.tree):
+            for node in walk(module.tree):
                 name = node.value if isinstance(node, ast.Constant) else None
                 if isinstance(name, str) and name in self._read and isinstance(node, ast.expr):
                     known = found.get(name)
@@ -144,7 +145,7 @@ class WhatRan:
         held: defaultdict[str, set[str]] = defaultdict(set)
         made_under: list[tuple[ast.expr, ast.expr]] = []
         for module in self._program.modules:
-            for node in ast.walk(module.tree):
+            for node in walk(module.tree):
                 if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
                     continue
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -170,7 +171,7 @@ class WhatRan:
         """Where something of a name is called."""
         found: dict[str, list[tuple[Module, int]]] = {}
         for module in self._program.modules:
-            for node in ast.walk(module.tree):
+            for node in walk(module.tree):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                     func = node.func
                     name = func.id if isinstance(func, ast.Name) else func.attr
@@ -188,7 +189,7 @@ def _decider(evidence: Evidence) -> Decider:
 
 
 def _conditions(tree: ast.Module) -> Iterator[tuple[ast.expr, int, int]]:
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.If | ast.While):
             first = node.body[0].lineno
             yield node.test, first, node.end_lineno or first
@@ -209,7 +210,7 @@ def _words(node: ast.expr) -> set[str]:
     """The names and attributes in an expression."""
     return {
         inner.id if isinstance(inner, ast.Name) else inner.attr
-        for inner in ast.walk(node)
+        for inner in walk(node)
         if isinstance(inner, ast.Name | ast.Attribute)
     }
 
@@ -217,6 +218,6 @@ def _words(node: ast.expr) -> set[str]:
 def _constants(node: ast.expr) -> set[str]:
     return {
         inner.value
-        for inner in ast.walk(node)
+        for inner in walk(node)
         if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
     }

@@ -21,6 +21,7 @@ from auditor.submission.values import (
     as_text,
 )
 from auditor.submission.workspace import Layer, Workspace, decode_source
+from auditor.syntax import walk
 
 MAX_DEPTH = 6
 SHORT_EXPRESSION = 80  # what `eval` is given of at most this length is no program
@@ -175,7 +176,7 @@ class EffectFolder(Folder):
 
     def _spawn(self, node: ast.Call) -> None:
         """Runs a Python file that the script wrote, where a spawned command names it."""
-        for argument in ast.walk(node):
+        for argument in walk(node):
             if isinstance(argument, ast.expr) and argument is not node:
                 try:
                     value = as_text(self.fold(argument))

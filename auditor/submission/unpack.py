@@ -16,6 +16,7 @@ from typing import Any
 from auditor.submission.model import SourceFile
 from auditor.submission.walk import Walker, free_names
 from auditor.submission.workspace import Layer, Workspace, decode_source
+from auditor.syntax import tree_of, walk
 
 # A script without any of these runs no source but its own and that of the modules it imports.
 RUNS_SOURCE = re.compile(
@@ -69,7 +70,7 @@ def _expand(workspace: Workspace, text: str, names: dict[str, Any], depth: int) 
     if not RUNS_SOURCE.search(text):
         return text
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except UNPARSABLE:
         return text  # whoever parses the result names what is wrong
     walker = Walker(
@@ -90,6 +91,6 @@ def _expand(workspace: Workspace, text: str, names: dict[str, Any], depth: int) 
 
 def _is_launcher(text: str) -> bool:
     try:
-        return sum(isinstance(n, ast.stmt) for n in ast.walk(ast.parse(text))) < LAUNCHER_STATEMENTS
+        return sum(isinstance(n, ast.stmt) for n in walk(tree_of(text))) < LAUNCHER_STATEMENTS
     except UNPARSABLE:
         return False

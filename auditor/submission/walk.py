@@ -7,6 +7,7 @@ from auditor.submission.effects import EffectFolder, Expand, known
 from auditor.submission.fold import bind
 from auditor.submission.values import CannotFoldError, Function, Ref
 from auditor.submission.workspace import Workspace
+from auditor.syntax import tree_of, walk
 
 MAX_CALL_DEPTH = 6
 MAX_TURNS = 512
@@ -57,7 +58,7 @@ class Walker(EffectFolder):
 
     def note_unseen(self, tree: ast.Module) -> None:
         """Names every call that runs source which was not had."""
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Call) and node.lineno not in self.sink_lines:
                 name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
                 plain = isinstance(node.func, ast.Name) and name in {"exec", "eval"}
@@ -170,7 +171,7 @@ class Walker(EffectFolder):
 
     def _prepares_only(self, node: ast.stmt) -> bool:
         """True if an unfolded statement touches nothing but the machinery of unpacking."""
-        for inner in ast.walk(node):
+        for inner in walk(node):
             if isinstance(inner, ast.FunctionDef | ast.ClassDef | ast.Lambda):
                 return False
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
@@ -216,7 +217,7 @@ def _assigned(node: ast.stmt) -> list[str]:
     """The names that a statement binds, those of a function that it defines included."""
     names = [
         inner.id
-        for inner in ast.walk(node)
+        for inner in walk(node)
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
     ]
     return [*names, node.name] if isinstance(node, ast.FunctionDef) else names
@@ -225,7 +226,7 @@ def _assigned(node: ast.stmt) -> list[str]:
 def free_names(source: str) -> set[str]:
     """The names that a text reads and never binds; none if it cannot be parsed."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        nodes = walk(tree_of(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     read: set[str] = set()

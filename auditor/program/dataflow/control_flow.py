@@ -8,6 +8,7 @@ from auditor.program.dataflow.functions import Functions
 from auditor.program.dataflow.heap import element
 from auditor.program.dataflow.marks import Loop
 from auditor.program.dataflow.values import NOTHING, Scope, Value, join
+from auditor.syntax import statements
 
 # What a block of statements ends with.
 FALLS, LEAVES = False, True
@@ -156,7 +157,7 @@ def _carried(node: ast.For | ast.AsyncFor | ast.While) -> dict[str, bool]:
     names: dict[str, bool] | None = getattr(node, "_carried", None)
     if names is None:
         names = {}
-        for inner in ast.walk(node):
+        for inner in statements(node):
             if isinstance(inner, ast.AugAssign):
                 if isinstance(inner.target, ast.Name):
                     names[inner.target.id] = True

@@ -30,6 +30,7 @@ from auditor.program.dataflow.values import (
     linear_of,
 )
 from auditor.program.index import Module, Program
+from auditor.syntax import statements
 
 
 def interpret(program: Program, configuration: Configuration) -> Trace:
@@ -284,7 +285,7 @@ def _changing(node: ast.ClassDef) -> frozenset[str]:
         if not isinstance(method, ast.FunctionDef) or not method.args.args:
             continue
         this = method.args.args[0].arg
-        for inner in ast.walk(method):
+        for inner in statements(method):
             targets: list[ast.expr] = []
             if isinstance(inner, ast.AugAssign):
                 targets = [inner.target]
