@@ -75,7 +75,7 @@ def keep_books(submission: Submission, claims: Claims, policies: Iterable[Policy
         check=check,
         scores=tuple(scores),
         texts=texts,
-        runs=tuple(rows(submission, claims.logs)),
+        runs=tuple(rows(submission, claims.logs, basis.tag if basis is not None else None)),
         differences=tuple(differences(claims.logs)),
         standing=_standing(submission, described, check, texts, policies),
         script_bytes=len(submission.main.data),
@@ -97,7 +97,7 @@ def _standing(
     if date is None:
         return Standing(problem="neither the folder's name nor submission.json gives a date")
     catalogue = shipped()
-    row = catalogue.before(date, submission.pr)
+    row = catalogue.before(date, check.claim.value, submission.pr)
     if row is None:
         return Standing(problem=f"the leaderboard has no row of {date} or before")
     own = _own_sample(described, check)

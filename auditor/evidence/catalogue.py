@@ -27,6 +27,7 @@ _ROW = re.compile(
 _OWN_PULL = re.compile(r"On PR #(\d+)|/pull/(\d+)")
 _DATE = re.compile(r"(20\d\d-[01]\d-[0-3]\d)")
 _TRACK = "track_10min"
+BOARD_ROUNDING = 0.5e-4  # the board shows four decimals
 SEEDS = 3  # submissions with as many are pooled
 
 
@@ -61,9 +62,15 @@ class Catalogue:
     submissions: int
     rows: tuple[FrontierRow, ...]
 
-    def before(self, date: str, pr: int | None) -> FrontierRow | None:
+    def before(self, date: str, bpb: float, pr: int | None) -> FrontierRow | None:
         """The best row that stood on a day, other than the submission's own."""
-        older = [row for row in self.rows if row.date <= date and (pr is None or row.pr != pr)]
+        older = [
+            row
+            for row in self.rows
+            if row.date <= date
+            and (pr is None or row.pr != pr)
+            and not (row.date == date and abs(row.bpb - bpb) <= BOARD_ROUNDING)
+        ]
         return min(older, key=lambda row: row.bpb, default=None)
 
     def to_json(self) -> dict[str, Any]:

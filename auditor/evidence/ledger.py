@@ -113,6 +113,11 @@ class ScoredText:
         return self.total / TEXT_BYTES
 
 
+def plain_tag(tag: str) -> str:
+    """A tag without time stamps, ranks, and the mark of a line with more digits."""
+    return _EXACT.sub("", _PREFIX.sub("", tag)).strip(" :")
+
+
 def scores_by_tag(claims: Claims) -> list[TagScores]:
     """What the logs report after training, by tag, in the order in which tags are last printed.
 
@@ -121,11 +126,10 @@ def scores_by_tag(claims: Claims) -> list[TagScores]:
     found: dict[str, dict[tuple[str, float | None], Metric]] = {}
     for log in claims.logs:
         for metric in log.metrics:
-            tag = _PREFIX.sub("", metric.tag)
+            tag = plain_tag(metric.tag)
             if metric.val_bpb is None or not 0 < metric.val_bpb < 32 or _IN_TRAINING.search(tag):
                 continue
-            exact = bool(_EXACT.search(tag))
-            tag = _EXACT.sub("", tag).strip(" :")
+            exact = bool(_EXACT.search(metric.tag))
             seed = log.run_of(metric.evidence.line)
             run = (log.path, seed.value if seed else None)
             own = found.pop(tag, {})

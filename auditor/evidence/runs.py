@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from auditor.evidence.figures import Block, Figure, LogClaims, Size
+from auditor.evidence.ledger import plain_tag
 from auditor.submission.model import Submission
 
 _STUB = 80  # bytes of a self-extracting wrapper beside its payload
@@ -70,17 +71,23 @@ def packed_bytes(data: bytes) -> int:
     return len(lzma.compress(data, preset=9)) * 5 // 4 + _STUB
 
 
-def rows(submission: Submission, logs: Iterable[LogClaims]) -> list[RunRow]:
-    """A row for each log that reports a score, a size or the end of training."""
+def rows(
+    submission: Submission, logs: Iterable[LogClaims], claimed: str | None = None
+) -> list[RunRow]:
+    """A row for each log that reports a score, a size or the end of training.
+
+    `claimed` is the tag that the claimed score stands under: what was timed for a score under
+    another tag, the claim does not need.
+    """
     told = [log for log in logs if log.metrics or log.sizes or log.train_end]
     if not told:
         return []
     shipped = len(submission.main.data)
     packed = min(shipped, packed_bytes(submission.main.data))
-    return [_row(log, shipped, packed) for log in told]
+    return [_row(log, shipped, packed, claimed) for log in told]
 
 
-def _row(log: LogClaims, shipped: int, packed: int) -> RunRow:
+def _row(log: LogClaims, shipped: int, packed: int, claimed: str | None) -> RunRow:
     model = _last(log.sizes_of("model"))
     after = [c.seconds for c in log.run.calibrations if c.after and c.seconds is not None]
     return RunRow(
@@ -94,7 +101,7 @@ def _row(log: LogClaims, shipped: int, packed: int) -> RunRow:
             model.bytes + packed if model is not None else None,
         ),
         calibration=max(after, default=None),
-        blocks=tuple(_timed(log)),
+        blocks=tuple(_timed(log, claimed)),
     )
 
 
@@ -104,12 +111,14 @@ def _last(sizes: tuple[Size, ...]) -> Size | None:
     return named[-1] if named else None
 
 
-def _timed(log: LogClaims) -> list[TimedBlock]:
+def _timed(log: LogClaims, claimed: str | None) -> list[TimedBlock]:
     """Every timed block once: the same seconds are often printed on two lines."""
+    tags = {metric.evidence.line: plain_tag(metric.tag) for metric in log.metrics}
     found: list[TimedBlock] = []
     for block in log.run.blocks:
         text = block.evidence.text
         if not any(abs(b.block.seconds - block.seconds) < 0.05 for b in found):
-            needed = _NOT_FOR_THE_SCORE.search(text) is None
+            other = claimed is not None and tags.get(block.evidence.line, claimed) != claimed
+            needed = not other and _NOT_FOR_THE_SCORE.search(text) is None
             found.append(TimedBlock(block, _NO_VALIDATION.search(text) is None, needed))
     return found

@@ -21,6 +21,7 @@ from auditor.errors import AuditError
 
 POWER = 0.8  # of finding a gain as large as the one observed
 MAX_SEEDS = 200
+SMALLEST_P = 1e-9  # below it a p-value says more of the model than of the score
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Comparison:
     def words(self) -> str:
         """What the tests say, as a clause."""
         margin = f"more than {self.margin:g} {self.unit}" if self.margin else "any gain"
-        shown = ", ".join(f"{test.name} p = {test.p:.2g}" for test in self.tests)
+        shown = ", ".join(f"{test.name} {_p(test.p)}" for test in self.tests)
         text = f"{margin}: gain {self.gain:+.5f} {self.unit}; {shown or 'one seed: no test'}"
         if self.gain <= self.margin:
             return f"{text}; no number of seeds would show it at this gain"
@@ -59,7 +60,7 @@ class Comparison:
             return f"{text}; more than {MAX_SEEDS} seeds would be needed for p < {self.alpha:g}"
         more = max(0, self.seeds_needed - self.seeds)
         needed = f"{self.seeds_needed} seeds are enough for p < {self.alpha:g}"
-        return f"{text}; {needed}, {f'{more} more' if more else 'as many as there are or fewer'}"
+        return f"{text}; {needed}: {f'{more} more' if more else 'they are there'}"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ def _tests(own: Sample, row: Sample, excess: float, sigma: float) -> Iterator[Te
             yield Test("Welch t", t, float(special.stdtr(freedom, -t)))
     z = excess / (sigma * math.sqrt(1 / max(n, 1) + (1 / m if m else 0.0)))
     yield Test("z", z, float(special.ndtr(-z)))
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= SMALLEST_P else f"p < {SMALLEST_P:g}"
 
 
 def seeds_needed(excess: float, sigma: float, alpha: float) -> int | None:

@@ -16,6 +16,7 @@ from auditor.dossier import Dossier
 from auditor.finding import Finding
 from auditor.program.events import Event
 from auditor.report import history, review
+from auditor.report.tables import Cell, tables
 from auditor.report.text import visible
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
@@ -97,6 +98,7 @@ class _Page:
         yield from self._timeline()
         if whole:
             yield from self._what_ran()
+            yield from self._tables()
             yield from self._numbers()
             yield from self._rules()
             yield from self._not_examined()
@@ -261,6 +263,25 @@ class _Page:
             for name, value in self.audit.numbers.items():
                 yield f"<tr><th>{_text(name)}</th><td>{_text(review.figure(name, value))}</td></tr>"
             yield "</table></section>"
+
+    def _tables(self) -> Iterator[str]:
+        for table in tables(self.dossier):
+            yield f"<section><h2>{_text(table.title)}</h2>"
+            if table.rows:
+                head = "".join(f"<th>{_text(name)}</th>" for name in table.head)
+                yield f"<div class='wide' tabindex='0'><table><thead><tr>{head}</tr></thead><tbody>"
+                for row in table.rows:
+                    yield "<tr>" + "".join(f"<td>{self._cell(c)}</td>" for c in row) + "</tr>"
+                yield "</tbody></table></div>"
+            yield "".join(f"<p class='dim'>{_text(note)}</p>" for note in table.notes)
+            yield "</section>"
+
+    def _cell(self, cell: Cell) -> str:
+        if cell.place is None:
+            return _text(cell.text)
+        if not cell.place.line:
+            return f"<code>{_text(self.dossier.short(cell.text))}</code>"
+        return f"{_text(cell.text)} <small>{self._link(cell.place.path, cell.place.line)}</small>"
 
     def _rules(self) -> Iterator[str]:
         yield "<section><h2>Every rule</h2><div class='wide'><table><thead><tr>"

@@ -12,6 +12,7 @@ from auditor.dossier import Dossier, Excerpt
 from auditor.finding import Evidence, Finding
 from auditor.program.what_ran import Decider
 from auditor.report import history, review
+from auditor.report.tables import Cell, tables
 from auditor.report.text import code_block, code_span, markdown
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
@@ -40,6 +41,7 @@ def _review(dossier: Dossier, view: View) -> str:
             *_verdict(dossier),
             *_findings(dossier, view),
             *_patches(dossier),
+            *_tables(dossier),
             *_numbers(dossier),
             *_rules(dossier),
             *_timeline(dossier, view),
@@ -160,6 +162,29 @@ def _numbers(dossier: Dossier) -> list[str]:
         for name, v in dossier.audit.numbers.items()
     ]
     return ["#### Numbers", "\n".join(["| number | value |", "|---|---|", *rows])] if rows else []
+
+
+def _tables(dossier: Dossier) -> list[str]:
+    parts = []
+    for table in tables(dossier):
+        parts.append(f"#### {table.title}")
+        if table.rows:
+            rows = [table.head, ["---"] * len(table.head)]
+            shown = [
+                " | ".join(markdown(text) if text != "---" else text for text in r) for r in rows
+            ]
+            shown += [" | ".join(_cell(dossier, cell) for cell in row) for row in table.rows]
+            parts.append("\n".join(f"| {text} |" for text in shown))
+        parts += [markdown(note) for note in table.notes]
+    return parts
+
+
+def _cell(dossier: Dossier, cell: Cell) -> str:
+    if cell.place is None:
+        return markdown(cell.text)
+    if not cell.place.line:
+        return code_span(dossier.short(cell.text), True)
+    return f"{markdown(cell.text)} ({_place(dossier, cell.place, True)})"
 
 
 def _rules(dossier: Dossier) -> list[str]:

@@ -16,6 +16,7 @@ from auditor.finding import Finding, Readiness, Status, Validity
 from auditor.program.events import Kind
 from auditor.program.what_ran import Decider
 from auditor.report import history, review
+from auditor.report.tables import tables
 from auditor.report.text import visible
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
@@ -143,7 +144,7 @@ def _report(dossier: Dossier, view: View, width: int) -> list[RenderableType]:
     if view.history:
         parts += _timeline(dossier, width)
     if view.audience is Audience.AUDITOR:
-        parts += [*_what_ran(dossier), *_numbers(dossier)]
+        parts += [*_what_ran(dossier), *_tables(dossier), *_numbers(dossier)]
     parts += _footer(dossier, view)
     return parts
 
@@ -263,6 +264,21 @@ def _what_ran(dossier: Dossier) -> list[RenderableType]:
         parts.append(line)
     rest = sum(v.switch is None and v.decider is Decider.DEFAULT for v in variables)
     parts.append(Text(f"  {rest} other variables at the script's defaults", style="dim"))
+    return parts
+
+
+def _tables(dossier: Dossier) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for table in tables(dossier):
+        parts += ["", Text(visible(table.title).lower(), style="bold")]
+        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for index, name in enumerate(table.head):
+            grid.add_column(visible(name), style="" if index else "bold", header_style="dim")
+        for row in table.rows:
+            grid.add_row(*(Text(visible(dossier.short(cell.text))) for cell in row))
+        if table.rows:
+            parts.append(Padding(grid, (0, 0, 0, 2)))
+        parts += [_indented(note, "dim") for note in table.notes]
     return parts
 
 
