@@ -1,15 +1,14 @@
 """One row a logged run: seed, bytes by three conventions, and the seconds of training and after."""
 
-import lzma
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from auditor.evidence.figures import Block, Figure, LogClaims, Size
 from auditor.evidence.ledger import plain_tag
+from auditor.evidence.packing import packed_bytes
 from auditor.submission.model import Submission
 
-_STUB = 80  # bytes of a self-extracting wrapper beside its payload
 _NOT_FOR_THE_SCORE = re.compile(r"diagnostic|pre.?quant|post.?ema|warm|compil", re.IGNORECASE)
 _NO_VALIDATION = re.compile(r"warm|compil|random", re.IGNORECASE)
 
@@ -64,11 +63,6 @@ class RunRow:
     def evaluated_with_all(self) -> float | None:
         """Seconds of every timed block after training."""
         return sum(b.block.seconds for b in self.blocks) if self.blocks else None
-
-
-def packed_bytes(data: bytes) -> int:
-    """The size of a script as a self-extracting one: LZMA, base 85 and a stub."""
-    return len(lzma.compress(data, preset=9)) * 5 // 4 + _STUB
 
 
 def rows(

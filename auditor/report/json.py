@@ -3,10 +3,12 @@
 import json
 import math
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit
+from auditor.report.tables import Table, tables
 from auditor.report.view import DEFAULT, View
 
 
@@ -14,7 +16,8 @@ def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:  # noqa: A
     """JSON Lines: everything that is known, for whoever reads.
 
     Beside the fields of `results.jsonl` an object holds the `configuration`, the `timeline`, the
-    suggested `patches`, and with each finding the variables that decide whether its lines run.
+    suggested `patches`, the `figures` as tables, and with each finding the variables that decide
+    whether its lines run. `schema/audit.schema.json` describes both.
     """
     return "".join(_dump(_in_full(dossier)) + "\n" for dossier in dossiers)
 
@@ -31,7 +34,30 @@ def _in_full(dossier: Dossier) -> dict[str, Any]:
             {"rule": patch.rule, "path": patch.path, "words": patch.words, "diff": patch.diff}
             for patch in dossier.patches
         ],
+        "figures": [_table(table) for table in tables(dossier)],
     }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    rows = [
+        [
+            {"text": cell.text}
+            | ({"path": cell.place.path, "line": cell.place.line} if cell.place else {})
+            for cell in row
+        ]
+        for row in table.rows
+    ]
+    return {
+        "title": table.title,
+        "head": list(table.head),
+        "rows": rows,
+        "notes": list(table.notes),
+    }
+
+
+def schema() -> str:
+    """The JSON Schema of an audit, as published: draft 2020-12."""
+    return files("auditor.report").joinpath("schema/audit.schema.json").read_text(encoding="utf-8")
 
 
 def line(audit: Audit) -> str:

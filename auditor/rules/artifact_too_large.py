@@ -1,9 +1,9 @@
 """A1: code and compressed model together exceed 16,000,000 bytes."""
 
-import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from auditor.evidence.packing import packed_bytes
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.base import Context, Rule
 
@@ -114,16 +114,9 @@ def _counted(context: Context) -> Iterator[_Total]:
     size, evidence = model
     main = context.submission.main
     yield _Total("shipped", size + len(main.data), (evidence, Evidence(main.path, 0, "the script")))
-    packed = _compressed(main.data) * 5 // 4 + 80  # base85 and a stub
+    packed = packed_bytes(main.data)
     if packed < len(main.data):
         yield _Total("packed", size + packed, (evidence, Evidence(main.path, 0, "packed")))
-
-
-def _compressed(data: bytes) -> int:
-    """Bytes at LZMA's best preset; a dictionary no larger than the data packs it as tightly."""
-    fitting = max(len(data), 4096)
-    best = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": fitting}
-    return len(lzma.compress(data, filters=[best]))
 
 
 def _model(context: Context) -> tuple[int, Evidence] | None:
