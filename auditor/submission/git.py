@@ -83,6 +83,18 @@ class Clone:
             )
         raise AuditError(f"{self.path}: no commit {prefix} in this clone; fetch it, or check it")
 
+    def named(self, name: str) -> str:
+        """The commit that a branch, a tag, a hash or `HEAD` names."""
+        verify = ("rev-parse", "--verify", "--quiet", "--end-of-options", name + "^{commit}")
+        found = None if name.startswith("-") else self._try(*verify)
+        if not found:
+            raise AuditError(f"{self.path}: {name!r} names no commit of this clone; fetch it")
+        return found
+
+    def branched_from(self, base: str, head: str) -> str:
+        """Where `head` left `base`: their merge base, or the empty tree."""
+        return self._merge_base(head, base) or EMPTY_TREE
+
     @cached_property
     def main(self) -> str:
         """The head of the main branch."""

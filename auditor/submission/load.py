@@ -80,7 +80,28 @@ def load_pull_request(repo: Path, pr: int, at: str | None = None) -> list[Submis
 def load_from_clone(clone: Clone, pr: int, at: str | None = None) -> list[Submission]:
     """As `load_pull_request`, for many requests of one open clone."""
     head = clone.commit(at) if at else clone.head_of(pr)
-    changed = [os.fsdecode(entry.path) for entry in clone.changed(clone.base_of(head), head)]
+    found = _changed(clone, clone.base_of(head), head, pr)
+    if not found:
+        raise AuditError(
+            f"pull request {pr} at {head[:12]} adds or changes no training script; nothing to audit"
+        )
+    return found
+
+
+def load_change(repo: Path, base: str, head: str = "HEAD") -> list[Submission]:
+    """The submissions that `head` adds or changes since it left `base`; empty if none.
+
+    Both are names or hashes of commits. Files are read from the clone's objects, so nothing needs
+    to be checked out. Raises `AuditError`.
+    """
+    clone = Clone(repo)
+    last = clone.named(head)
+    return _changed(clone, clone.branched_from(clone.named(base), last), last, None)
+
+
+def _changed(clone: Clone, base: str, head: str, pr: int | None) -> list[Submission]:
+    """The submissions that a commit adds or changes against another."""
+    changed = [os.fsdecode(entry.path) for entry in clone.changed(base, head)]
     tree = {os.fsdecode(entry.path): entry for entry in clone.tree(head)}
     # Of the repository's root only the changed scripts count: its other files are the challenge's.
     scripts = {path for path in changed if "/" not in path and path.endswith(".py")}
@@ -105,12 +126,12 @@ def load_from_clone(clone: Clone, pr: int, at: str | None = None) -> list[Submis
                 found.append(submission)
         if found:
             return found
-    raise AuditError(
-        f"pull request {pr} at {head[:12]} adds or changes no training script; nothing to audit"
-    )
+    return []
 
 
-def _from_tree(clone: Clone, entries: Mapping[str, Entry], pr: int, head: str) -> Submission | None:
+def _from_tree(
+    clone: Clone, entries: Mapping[str, Entry], pr: int | None, head: str
+) -> Submission | None:
     """The submission among some files of a commit."""
     facts = {oid: (kind, size) for oid, kind, size in clone.check(e.oid for e in entries.values())}
     listing = {}
