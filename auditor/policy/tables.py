@@ -72,6 +72,7 @@ README_2026_03 = Policy(
         "A2": Row(_BREAKS, "README: the artifact is all that evaluation has"),
         "F1": Row(_BREAKS, "README: files of a submission"),
         "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
+        "R1": Row(_NOTED, "how low a fair score can be was not known at that date"),
     },
     Margin(0.005, 0.01, "README: at least 0.005 nats better than the best, at p < 0.01"),
 )
@@ -100,6 +101,7 @@ FRONTIER_2026_04 = Policy(
         "A2": Row(_BREAKS, "README; the maintainers' word of 2026-03-25: only 16 MB cross"),
         "F1": Row(_BREAKS, "README; audit notes on PRs 2013 and 2103"),
         "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
+        "R1": Row(_BREAKS, "README: reproducible; no reviewed score below one bit a byte stood"),
     },
     Margin(0.0, 0.25, "PRs 1900 and 1902: better than the row before it, at p < 0.25"),
 )

@@ -10,6 +10,7 @@ from auditor.rules.byte_mixture import RealisedBytesMixed
 from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
 from auditor.rules.hardware import Hardware
+from auditor.rules.implausible_score import ImplausibleScore
 from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.mass_not_one import MassNotOne
 from auditor.rules.missing_files import MissingFiles
@@ -46,6 +47,7 @@ _RULES: tuple[type[Rule], ...] = (
     SomethingCrosses,
     TrainingTooLong,
     EvaluationTooLong,
+    ImplausibleScore,
     NetworkReachable,
     NativePayload,
     MissingFiles,

@@ -13,6 +13,7 @@ from auditor.rules.base import Rule
 from auditor.rules.byte_count_wrong import ByteCountWrong
 from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.hardware import Hardware
+from auditor.rules.implausible_score import ImplausibleScore
 from auditor.rules.late_training_data import LateTrainingData
 from auditor.rules.missing_files import MissingFiles
 from auditor.rules.native_payload import NativePayload
@@ -206,3 +207,32 @@ def test_what_is_computed_outside_of_the_timer_counts() -> None:
     ahead = "ngram:precompute_outside_timer_done elapsed=164.53s\n"
     found = check(EvaluationTooLong(), a_DOT_log=run_log(after=ahead, evaluation=553_000))
     assert found.status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("claim", "log", "readme", "status"),
+    [
+        (0.4512, "final val_loss:0.9 val_bpb:0.4513\n", "", Status.FAIL),  # the log says so too
+        (0.4512, "final val_loss:2.0 val_bpb:1.18\n", "val_bpb: **0.4512**", Status.FAIL),
+        (0.1179, "final val_loss:2.0 val_bpb:1.1791\n", "1.1791 (mean)", Status.NOTE),  # a slip
+        (1.0612, "final val_loss:2.0 val_bpb:1.0612\n", "", Status.PASS),
+    ],
+    ids=["logged", "in the README", "a slip of the pen", "plausible"],
+)
+def test_a_score_below_one_bit_a_byte_is_not_believed(
+    claim: float, log: str, readme: str, status: Status
+) -> None:
+    found = check(
+        ImplausibleScore(),
+        train_DOT_log=log,
+        README_DOT_md=readme,
+        submission_DOT_json=json.dumps({"val_bpb": claim}),
+    )
+    assert found.status is status
+
+
+def test_without_a_claim_the_highest_score_of_the_logs_counts() -> None:
+    low, high = "final val_bpb:0.9715\n", "final val_bpb:1.2000\n"
+    assert check(ImplausibleScore(), a_DOT_log=low).status is Status.FAIL
+    assert check(ImplausibleScore(), a_DOT_log=low, b_DOT_log=high).status is Status.PASS
+    assert check(ImplausibleScore()).status is Status.NOT_APPLICABLE

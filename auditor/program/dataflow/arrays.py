@@ -123,6 +123,8 @@ class Arrays(Expressions):
 
     def _scatter(self, call: Arguments) -> Value:
         base, others = call.get(0), call.values[1:]
+        if not base.objects:
+            return self._in_place(call)
         keys = [v for v in others if v.tokens() or v.const is UNSET]
         self.store(call.node, base, keyed(keys[:1]), call.get(len(call.values) - 1))
         return base
