@@ -5,15 +5,49 @@ from collections.abc import Iterator
 
 from auditor.evidence.figures import Calibration, LogClaims
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
+from auditor.program.dataflow.machine import Trace
+from auditor.program.dataflow.marks import Deadline, Place, Source
 from auditor.rules.base import Context, Rule
 from auditor.rules.track import outside_the_record_track
 
 WINDOW = 600.0  # seconds
 OVERHANG = 7.0  # seconds of calibration beyond it that merged records show
 CLOSING = 0.1  # seconds before its end at which the window counts as used up
+SET_ASIDE = 60.0  # seconds before its end within which a deadline is one that sets time aside
 OTHER_BUDGET = 700.0  # a longer run was not made for this window
 # Text that a model samples itself is no training data.
 _SAMPLES = re.compile(r"\bmultinomial\s?\(")
+
+
+_FULL = (WINDOW - CLOSING, WINDOW + CLOSING)
+_COUNTS = """
+import time, numpy as np, torch, math
+import torch.nn.functional as F
+train = torch.from_numpy(np.fromfile("fineweb_train_000000.bin", dtype=np.uint16))
+tokens = torch.from_numpy(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16))
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(1024, 8), torch.nn.Linear(8, 1024)
+    def forward(self, ids):
+        return self.head(self.embed(ids))
+net, began = Net(), time.perf_counter()
+opt = torch.optim.SGD(net.parameters(), lr=0.1)
+limit = 1000.0 * 600.0 - RESERVED
+step = 0
+while 1000.0 * (time.perf_counter() - began) < limit:
+    part = train[step * 256 : step * 256 + 257]
+    opt.zero_grad()
+    F.cross_entropy(net(part[:-1]), part[1:]).backward()
+    opt.step()
+    step += 1
+peaks = torch.zeros(1024)
+for i in range(64):
+    peaks = torch.maximum(peaks, net(train[i * 256 : i * 256 + 256]).abs().amax(0))
+torch.save({"peaks": peaks}, "model.pt")
+loss = F.cross_entropy(net(tokens[:-1]), tokens[1:])
+print(loss.item() / math.log(2))
+"""
 
 
 class LateTrainingData(Rule):
@@ -25,7 +59,9 @@ class LateTrainingData(Rule):
     what = (
         "A log in which the training clock has used the whole window, nothing of it was set aside, "
         "and statistics for quantisation are then collected from training data; or in which the "
-        "clock and that calibration add up to more than 607 seconds."
+        "clock and that calibration add up to more than 607 seconds. Where no log tells, the code: "
+        "training data flows through the network after the last training step, and the only "
+        "deadline near 600 seconds that the clock is held against is the whole window."
     )
     why = (
         "After the window only the artifact may speak of the training data. Calibration is a use "
@@ -41,10 +77,12 @@ class LateTrainingData(Rule):
         "random tokens."
     )
     known_misses = (
-        "a submission without a log",
-        "calibration that the log does not mention",
-        "training shards that are read while scoring, unless the log calls it calibration",
+        "calibration that no log mentions, where the deadline is no constant",
+        "training shards that are read while scoring, but not by the network",
     )
+
+    valid = (_COUNTS.replace("RESERVED", "12000.0"),)
+    invalid = (_COUNTS.replace("RESERVED", "0.0"),)
 
     def check(self, context: Context) -> Iterator[Finding]:
         """The first failure over the logs, else the largest overhang, else a pass."""
@@ -57,8 +95,23 @@ class LateTrainingData(Rule):
             if chosen := next((f for f in found if f.status is status), None):
                 yield chosen
                 return
-        yield self.finding(
-            Status.NOT_APPLICABLE, "no log shows calibration after training", basis=Basis.LOG
+        yield self._in_code(context)
+
+    def _in_code(self, context: Context) -> Finding:
+        """What the code says where no log tells of calibration."""
+        trace = context.trace
+        late = _late_pass(trace)
+        deadline = _whole_window(trace) if late is not None else None
+        stops = [log.train_stop.value / 1000 for log in context.claims.logs if log.train_stop]
+        if late is None or deadline is None or any(stop < _FULL[0] for stop in stops):
+            return self.finding(
+                Status.NOT_APPLICABLE, "no log shows calibration after training", basis=Basis.LOG
+            )
+        return self.finding(
+            Status.FAIL,
+            "training data flows through the network after training has used the whole window",
+            (context.evidence(late), context.evidence(deadline.place)),
+            confidence=Confidence.MEDIUM,
         )
 
     def _log(self, log: LogClaims, samples: bool) -> Finding | None:
@@ -77,6 +130,24 @@ class LateTrainingData(Rule):
         took = max((c.seconds for c in later if c.seconds is not None), default=None)
         status, reason, confidence = _judge(stop, took, log, later, samples)
         return self.finding(status, reason, evidence, basis=Basis.LOG, confidence=confidence)
+
+
+def _late_pass(trace: Trace) -> Place | None:
+    """Where training tokens flow through the network after the last step that they train it by."""
+    steps = [t.order for t in trace.trains if any(m == Source("train") for m in t.deps)]
+    last = trace.last_pass
+    return last.place if last is not None and steps and last.order > max(steps) else None
+
+
+def _whole_window(trace: Trace) -> Deadline | None:
+    """The deadline that is the whole window, if nothing is held against one shortly before it."""
+    near = [d for d in trace.deadlines if WINDOW - SET_ASIDE <= _seconds(d) <= _FULL[1]]
+    return near[0] if near and all(_seconds(d) >= _FULL[0] for d in near) else None
+
+
+def _seconds(deadline: Deadline) -> float:
+    """Its limit in seconds: one in the thousands is in milliseconds."""
+    return deadline.limit / 1000 if deadline.limit > 10 * WINDOW else deadline.limit
 
 
 def _judge(

@@ -10,7 +10,17 @@ from typing import Any
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
 from auditor.program.dataflow.heap import Index, element, instances
-from auditor.program.dataflow.marks import BITS, MODEL, ZERO, Affine, Choice, Computed, Loop
+from auditor.program.dataflow.marks import (
+    BITS,
+    CLOCK,
+    MODEL,
+    ZERO,
+    Affine,
+    Choice,
+    Computed,
+    Deadline,
+    Loop,
+)
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -165,8 +175,17 @@ class Expressions(Access):
     def _compare(self, node: ast.Compare) -> Value:
         values = [self.eval(node.left), *map(self.eval, node.comparators)]
         ordering = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
+        if ordering:
+            self._deadline(node, values)
         marks = self.choice(node, values) if ordering else self.match(node, values)
         return arithmetic.compare(node.ops, values, marks)
+
+    def _deadline(self, node: ast.Compare, values: list[Value]) -> None:
+        """Notes a comparison of the time of day with a constant."""
+        for clock, limit in zip((values[0], values[-1]), (values[-1], values[0]), strict=True):
+            if CLOCK in clock.deps and isinstance(limit.const, int | float):
+                found = Deadline(self.place(node), self.tick(), float(limit.const))
+                self.trace.deadlines.append(found)
 
     def _conditional(self, node: ast.IfExp) -> Value:
         test = self.eval(node.test)

@@ -8,7 +8,15 @@ from auditor.program.configuration import Configuration
 from auditor.program.dataflow.calls import Calls
 from auditor.program.dataflow.expressions import parameters_of
 from auditor.program.dataflow.machine import BudgetError
-from auditor.program.dataflow.marks import MODEL, Marks, Positions, Token, Weights
+from auditor.program.dataflow.marks import (
+    MODEL,
+    Marks,
+    Pass,
+    Positions,
+    Source,
+    Token,
+    Weights,
+)
 from auditor.program.dataflow.values import (
     NOTHING,
     Bound,
@@ -85,7 +93,7 @@ class Functions(Calls):
             values = [*args, *named.values()]
             if self.hooks:
                 self._run_hooks(function, values, node)
-            return _of_network(function, result, values)
+            return self._of_network(function, result, values, node)
         if isinstance(function, Function):
             return self._run(function, args, named)
         if isinstance(function, Class):
@@ -95,6 +103,32 @@ class Functions(Calls):
         if isinstance(function, External):
             return self.external(function.name, args, named, node)
         return NOTHING
+
+    def _of_network(
+        self, function: Bound, result: Value, args: list[Value], node: ast.AST
+    ) -> Value:
+        """A module's result depends on the tokens it was given, wherever its inside moved them.
+
+        That a network is causal is not read off its code here: flips measure it.
+        """
+        modules = [
+            thing
+            for thing in (function.first[0].objects if function.first else ())
+            if isinstance(thing, Instance)
+            and thing.cls is not None
+            and thing.cls.descends_from("Module")
+        ]
+        deps = result.all_deps()
+        if not modules or not deps:
+            return result
+        given = frozenset().union(*(a.tokens() for a in args))
+        if any(_is_training(token) for token in given):
+            self.trace.last_pass = Pass(self.place(node), self.tick())
+        inside: Marks = frozenset(m for m in deps if type(m) is Token) - given
+        inside |= frozenset(m for m in deps if type(m) is Positions) - _positions(args)
+        weights = frozenset().union(*map(_weights, modules))
+        kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
+        return result.replace(deps=(deps - inside) | weights, objects=kept)
 
     def _run_hooks(self, method: Bound, args: list[Value], node: ast.AST) -> None:
         """What was hooked into a network sees what flows through it."""
@@ -193,27 +227,8 @@ class Functions(Calls):
             scope[spec.kwarg.arg] = Value(objects=(cell,))
 
 
-def _of_network(function: Bound, result: Value, args: list[Value]) -> Value:
-    """A module's result depends on the tokens it was given, wherever its inside moved them.
-
-    That a network is causal is not read off its code here: flips measure it.
-    """
-    modules = [
-        thing
-        for thing in (function.first[0].objects if function.first else ())
-        if isinstance(thing, Instance)
-        and thing.cls is not None
-        and thing.cls.descends_from("Module")
-    ]
-    deps = result.all_deps()
-    if not modules or not deps:
-        return result
-    given = frozenset().union(*(a.tokens() for a in args))
-    inside: Marks = frozenset(m for m in deps if type(m) is Token) - given
-    inside |= frozenset(m for m in deps if type(m) is Positions) - _positions(args)
-    weights = frozenset().union(*map(_weights, modules))
-    kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
-    return result.replace(deps=(deps - inside) | weights, objects=kept)
+def _is_training(token: Token) -> bool:
+    return isinstance(token.stream, frozenset) and Source("train") in token.stream
 
 
 def _positions(args: list[Value]) -> Marks:

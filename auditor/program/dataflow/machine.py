@@ -12,11 +12,13 @@ from auditor.program.dataflow.marks import (
     STORED,
     Blend,
     Choice,
+    Deadline,
     Export,
     Loop,
     Marks,
     Match,
     Nll,
+    Pass,
     Place,
     Read,
     Source,
@@ -52,6 +54,8 @@ class Trace:
     choices: list[Choice] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
+    deadlines: list[Deadline] = field(default_factory=list)
+    last_pass: Pass | None = None  # of training tokens
     sums: set[ast.BinOp] = field(default_factory=set)  # what `+` a network's output went into
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)

@@ -236,6 +236,23 @@ class Export:
     calibrated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Tokens of the training set flow through a network."""
+
+    place: Place
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The time of day is compared with a constant, in the unit that the script counts in."""
+
+    place: Place
+    order: int
+    limit: float
+
+
 @dataclass(eq=False, slots=True)
 class Blend:
     """Terms put side by side to be weighed, of which one does not depend on the realised token.
