@@ -30,23 +30,30 @@ LEGEND = (
 
 def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """The page for all scripts. The same input gives the same bytes."""
-    style = _style()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     title = " · ".join(_name(dossier) for dossier in dossiers)
     body = "\n".join(
         line
         for number, dossier in enumerate(dossiers)
         for line in _Page(dossier, number, view).lines()
     )
+    return document(f"{title} - audit", body)
+
+
+def document(title: str, body: str, *, forms: bool = False) -> str:
+    """A page with its own style and a policy that allows nothing else, but with `forms` to send
+    one to the server that it came from. `body` is HTML, `title` text."""
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    action = "'self'" if forms else "'none'"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action {action}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<title>{_text(title)} - audit</title>
+<title>{_text(title)}</title>
 <style>{style}</style>
 </head>
 <body>

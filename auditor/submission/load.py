@@ -16,6 +16,7 @@ from auditor.submission.folder import (
     candidates,
     main_script,
     printable,
+    record_folder,
 )
 from auditor.submission.git import GITLINK_MODE, SYMLINK_MODE, Clone, Entry
 from auditor.submission.model import SourceFile, Submission
@@ -66,6 +67,17 @@ def load_target(path: Path) -> list[Submission]:
     if not found:
         raise AuditError(f"{path}: no Python script to audit; name a script or a record folder")
     return found
+
+
+def folder_of(path: Path) -> Path | None:
+    """The record folder that a file lies in: the nearest one above it with a `submission.json`,
+    else `records/track_*/X` by the challenge's layout. None for a file outside of both.
+    """
+    for folder in path.parents:
+        if (folder / JSON_NAME).is_file():
+            return folder
+    own = record_folder(path.as_posix())
+    return Path(own) if own and Path(own).is_dir() else None
 
 
 def load_pull_request(repo: Path, pr: int, at: str | None = None) -> list[Submission]:

@@ -12,7 +12,8 @@ import pytest
 
 import auditor.audit
 from auditor.audit import audit_in_full
-from auditor.cli import exit_status, main
+from auditor.cli import main
+from auditor.commands import exit_status
 from auditor.finding import Axis, Finding, Status, Validity
 from auditor.policy import FRONTIER_2026_04
 from auditor.rules import Context, Rule, all_rules

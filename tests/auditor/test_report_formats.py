@@ -171,7 +171,7 @@ def test_json_is_the_contract_one_line_a_script() -> None:
     assert list(first) == [
         *("schema", "pr", "head", "path", "blob", "validity", "readiness", "policy", "seconds"),
         *("findings", "numbers", "not_examined", "overrides"),
-        *("configuration", "timeline", "patches"),
+        *("configuration", "timeline", "patches", "figures"),
     ]
     assert first["findings"][3]["evidence"][0] == {
         "path": PATH,

@@ -1,0 +1,1 @@
+"""Audits in a browser, on one's own machine: read-only, and static unless started otherwise."""
