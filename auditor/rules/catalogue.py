@@ -7,6 +7,7 @@ from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
 from auditor.rules.byte_count_wrong import ByteCountWrong
 from auditor.rules.byte_mixture import RealisedBytesMixed
+from auditor.rules.distribution_knows_target import DistributionKnowsTarget
 from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
 from auditor.rules.hardware import Hardware
@@ -30,6 +31,7 @@ from auditor.rules.validation_data_in_training import ValidationDataInTraining
 
 _RULES: tuple[type[Rule], ...] = (
     RealisedTokenGate,
+    DistributionKnowsTarget,
     ExpertIgnoresTarget,
     MassNotOne,
     TargetInLookupKey,

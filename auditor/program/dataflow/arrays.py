@@ -2,12 +2,12 @@
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.expressions import Expressions
-from auditor.program.dataflow.heap import Index, element, instances, start_of
+from auditor.program.dataflow.heap import Index, element, entries, instances, start_of
 from auditor.program.dataflow.marks import (
     GRADIENT,
     STORED,
@@ -102,6 +102,19 @@ class Arrays(Expressions):
         deps = base.all_deps().union(*(v.all_deps() for v in call.all()))
         return Value(arithmetic.normalised(deps), mixed=base.mixed)
 
+    def _bounded(self, call: Arguments) -> Value:
+        """`clamp`: tokens stay tokens."""
+        base = call.get(0)
+        if start_of(base) is not None:
+            return base
+        values = call.all()
+        deps = frozenset().union(*(v.all_deps() for v in values))
+        return Value(deps, linear=frozenset().union(*map(linear_of, values)), mixed=base.mixed)
+
+    def _one_hot(self, call: Arguments) -> Value:
+        key = call.get(0)
+        return Value(key.all_deps() | entries(key), linear=linear_of(key))
+
     def _gathered(self, call: Arguments) -> Value:
         """`all_gather(parts, part)`: each rank's part, in the order of the ranks."""
         part = call.get(1, "tensor", "obj")
@@ -124,7 +137,8 @@ class Arrays(Expressions):
     def _scatter(self, call: Arguments) -> Value:
         base, others = call.get(0), call.values[1:]
         if not base.objects:
-            return self._in_place(call)
+            told = frozenset().union(*map(entries, others))
+            return self._in_place(replace(call, values=[base, *others, Value(told)]))
         keys = [v for v in others if v.tokens() or v.const is UNSET]
         self.store(call.node, base, keyed(keys[:1]), call.get(len(call.values) - 1))
         return base
@@ -272,6 +286,8 @@ ARRAY_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("tensor", "as_tensor", "asarray", "ascontiguousarray"), Arrays._tensor),
     **dict.fromkeys(("backward", "grad"), Arrays._gradient),
     **dict.fromkeys(("softmax", "log_softmax"), Arrays._softmax),
+    "one_hot": Arrays._one_hot,
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), Arrays._bounded),
     **dict.fromkeys(library.GATHERING, Arrays._gathered),
     "requires_grad_": Arrays._leaf,
     "log2": Arrays._bits,

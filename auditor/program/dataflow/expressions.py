@@ -9,10 +9,11 @@ from typing import Any
 
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
-from auditor.program.dataflow.heap import Index, element, instances
+from auditor.program.dataflow.heap import Index, element, entries, instances
 from auditor.program.dataflow.marks import (
     BITS,
     CLOCK,
+    EVERY,
     MODEL,
     ZERO,
     Affine,
@@ -178,6 +179,8 @@ class Expressions(Access):
         if ordering:
             self._deadline(node, values)
         marks = self.choice(node, values) if ordering else self.match(node, values)
+        if not ordering and any(EVERY in v.deps for v in values):
+            marks = marks.union(*map(entries, values))
         return arithmetic.compare(node.ops, values, marks)
 
     def _deadline(self, node: ast.Compare, values: list[Value]) -> None:

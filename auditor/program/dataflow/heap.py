@@ -13,6 +13,7 @@ from auditor.program.dataflow.marks import (
     ZERO,
     Affine,
     Blend,
+    Entry,
     Loop,
     Marks,
     Positions,
@@ -84,6 +85,14 @@ def _element(value: Value) -> Value:
         return aligned(value, affine_sum(start, place.affine()), frozenset())
     rows = tuple(value.cells())  # a row is a view: what is written to it is in the array
     return Value(value.all_deps(), objects=rows, linear=linear_of(value), mixed=value.mixed)
+
+
+def entries(key: Value) -> Marks:
+    """Marks for the entries of an axis that tokens pick, as they are."""
+    start = start_of(key)
+    if start is None:
+        return NONE
+    return frozenset(Entry(t) for t in key.tokens() if t.start == start)
 
 
 def aligned(base: Value, start: Affine, extra: Marks) -> Value:

@@ -12,7 +12,7 @@ from auditor.program.configuration import Configuration
 from auditor.program.dataflow.control_flow import FALLS, LEAVES, ControlFlow
 from auditor.program.dataflow.expressions import operator_method
 from auditor.program.dataflow.functions import ClassScope
-from auditor.program.dataflow.heap import Index, element, instances, own
+from auditor.program.dataflow.heap import Index, element, entries, instances, own
 from auditor.program.dataflow.machine import BudgetError, Trace
 from auditor.program.dataflow.marks import GRADIENT, MODEL
 from auditor.program.dataflow.values import (
@@ -191,7 +191,7 @@ class Interpreter(ControlFlow):
         if base.objects:
             self.store(target, base, index, value)
         elif isinstance(target.value, ast.Name | ast.Attribute | ast.Subscript):
-            deps = base.deps | value.all_deps()
+            deps = base.deps.union(value.all_deps(), *map(entries, index.parts))
             linear = base.linear | linear_of(value)
             self.assign(target.value, base.replace(deps=deps, linear=linear))
 

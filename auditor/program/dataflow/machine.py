@@ -13,6 +13,7 @@ from auditor.program.dataflow.marks import (
     Blend,
     Choice,
     Deadline,
+    Entry,
     Export,
     Loop,
     Marks,
@@ -102,15 +103,16 @@ class Machine:
 
     def score(self, node: Any, model: Value, label: Value) -> Nll:
         """Losses of the realised tokens `label` under `model`'s distribution."""
-        labels = label.tokens() if label.start is None else _exact(label)
-        deps = model.all_deps() | label.all_deps()
+        labels = frozenset(label.tokens() if label.start is None else _exact(label))
+        known = model.all_deps()
         nll = Nll(
             self.place(node),
             self.tick(),
             self.loops,
             self.first_only,
-            deps,
-            frozenset(labels),
+            known | label.all_deps(),
+            labels,
+            any(Entry(label) in known for label in labels),
             self.doubt,
         )
         self.trace.nlls.append(nll)

@@ -58,6 +58,13 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """Of an axis with one entry a token, the entry of this token was told from the others."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
 class Positions:
     """A loss was narrowed down to the places of a window from `lower` to `upper`, by a slice or a
     mask; None is the window's own end. Not `known`: by a mask that was not understood.
@@ -167,7 +174,10 @@ class Ratio:
 
 @dataclass(eq=False, slots=True)
 class Nll:
-    """Losses or log-probabilities of realised tokens, taken from a network's output."""
+    """Losses or log-probabilities of realised tokens, taken from a network's output.
+
+    `peeks`: their own entries in that output were changed.
+    """
 
     place: Place
     order: int
@@ -175,6 +185,7 @@ class Nll:
     first_only: frozenset[Loop]
     deps: frozenset[Any]
     labels: frozenset[Token]
+    peeks: bool
     doubt: Place | None
 
 
