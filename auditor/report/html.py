@@ -8,20 +8,25 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
 
 import auditor
 from auditor.dossier import Dossier
 from auditor.finding import Finding
 from auditor.program.events import Event
-from auditor.report import history, review
+from auditor.report import history, plots, review
+from auditor.report.mass import measured
+from auditor.report.source_view import SourceView, code_row
 from auditor.report.tables import Cell, tables
-from auditor.report.text import visible
+from auditor.report.text import html_text as _text
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 
 MAX_EVIDENCE = 8
 DIFF = {"+": "added", "-": "removed", "@": "dim"}
+MASS_LEGEND = (
+    "The sum of the probabilities over the vocabulary at each measured position, logarithmic. On "
+    "the line at 1 a score is a code length; a dot above it took bits without paying for them."
+)
 LEGEND = (
     "What happens, in order, as the data flow shows it; a box is a loop, and a piece is what one "
     "round of the loop with that variable takes."
@@ -73,10 +78,6 @@ def _name(dossier: Dossier) -> str:
     return f"PR {dossier.audit.pr}: {name}" if dossier.audit.pr is not None else name
 
 
-def _text(text: str, limit: int = 2000) -> str:
-    return escape(visible(text, limit), quote=True)
-
-
 class _Page:
     """One script's part of the page; `number` keeps its anchors apart from the others'."""
 
@@ -85,13 +86,9 @@ class _Page:
         self.view = view
         self.audit = dossier.audit
         self.prefix = f"s{number}"
-        shown = sorted(p for p in dossier.sources if p.endswith((".py", "!unpacked")))
-        self.indices = {path: index for index, path in enumerate(shown)}
-        self.marked = {
-            (evidence.path, evidence.line): finding.status.value
-            for finding in reversed(view.findings(self.audit))
-            for evidence in finding.evidence
-        }
+        self.spelled = [f for f in view.findings(self.audit) if f.status not in QUIET]
+        self.source = SourceView(dossier, self.prefix, self.spelled)
+        self._link = self.source.link
 
     def lines(self) -> Iterator[str]:
         """The page's parts, from the top."""
@@ -105,12 +102,13 @@ class _Page:
         yield from self._timeline()
         if whole:
             yield from self._what_ran()
+            yield from self._masses()
             yield from self._tables()
             yield from self._numbers()
             yield from self._rules()
             yield from self._not_examined()
         yield from self._again()
-        yield from self._sources()
+        yield from self.source.sections()
         yield "</main>"
 
     def _header(self) -> Iterator[str]:
@@ -153,21 +151,21 @@ class _Page:
         yield "</ol></section>"
 
     def _findings(self) -> Iterator[str]:
-        shown = [f for f in self.view.findings(self.audit) if f.status not in QUIET]
         yield f"<section><h2>Findings</h2><p class='dim'>{_text(review.counts(self.audit))}</p>"
-        for finding in shown:
-            yield from self._finding(finding)
+        for index, finding in enumerate(self.spelled):
+            yield from self._finding(finding, index)
         yield "</section>"
 
-    def _finding(self, finding: Finding) -> Iterator[str]:
+    def _finding(self, finding: Finding, index: int) -> Iterator[str]:
         status = finding.status.value
-        yield f'<article class="{status}"><h3><span class="badge">{status}</span> '
+        yield f'<article class="{status}" id="{self.prefix}r{index}"><h3>'
+        yield f'<span class="badge">{status}</span> '
         yield f"<code>{_text(finding.rule)}</code> "
         yield f"{_text(self.dossier.title(finding))}</h3>"
         yield f"<p>{_text(finding.reason)}</p>"
         for excerpt in self.dossier.excerpts(finding.evidence[:MAX_EVIDENCE], around=3):
             yield f'<p class="place">{self._link(excerpt.path, excerpt.hits[0])}</p>'
-            rows = (self._row(n, t, "hit" if n in excerpt.hits else "") for n, t in excerpt.lines)
+            rows = (code_row(n, t, "hit" if n in excerpt.hits else "") for n, t in excerpt.lines)
             yield f'<pre tabindex="0">{"".join(rows)}</pre>'
         if decided := [history.decided(self.dossier, v) for v in self.dossier.deciding(finding)]:
             marked = ", ".join(f"<code>{_text(text)}</code>" for text in decided)
@@ -200,6 +198,8 @@ class _Page:
         if not self.dossier.run.timeline:
             return
         yield "<section><h2>Timeline</h2>"
+        drawing = plots.timeline(self.dossier, self.source.target)
+        yield f"<div class='wide' tabindex='0'>{drawing}</div>" if drawing else ""
         yield f"<p class='dim'>{_text(LEGEND)}</p><ol class='timeline'>"
         depth = 0
         for row in history.rows(self.dossier):
@@ -246,24 +246,6 @@ class _Page:
             yield f"<td>{v.decider.value}</td><td>{where}</td></tr>"
         yield "</tbody></table></div></details></section>"
 
-    def _row(self, number: int, text: str, kind: str, anchor: str = "") -> str:
-        identity = f' id="{anchor}"' if anchor else ""
-        label = str(number) if number else ""
-        return (
-            f'<span class="row {kind}"{identity}><i data-n="{label}"></i>'
-            f"{_text(text) or ' '}\n</span>"
-        )
-
-    def _link(self, path: str, line: int) -> str:
-        place = self.dossier.short(path) + (f":{line}" if line else "")
-        label = f"<code>{_text(place)}</code>"
-        if path in self.indices and line:
-            return f'<a href="#{self._anchor(path, line)}">{label}</a>'
-        return label
-
-    def _anchor(self, path: str, line: int) -> str:
-        return f"{self.prefix}f{self.indices[path]}L{line}"
-
     def _numbers(self) -> Iterator[str]:
         if self.audit.numbers:
             yield "<section><h2>Numbers</h2><table>"
@@ -282,6 +264,12 @@ class _Page:
                 yield "</tbody></table></div>"
             yield "".join(f"<p class='dim'>{_text(note)}</p>" for note in table.notes)
             yield "</section>"
+
+    def _masses(self) -> Iterator[str]:
+        for scorer in measured(self.dossier):
+            yield f"<section><h2>Mass of <code>{_text(scorer.name)}</code></h2>"
+            yield f"<p class='dim'>{_text(MASS_LEGEND)}</p>"
+            yield f"<div class='wide' tabindex='0'>{plots.mass(scorer)}</div></section>"
 
     def _cell(self, cell: Cell) -> str:
         if cell.place is None:
@@ -322,18 +310,3 @@ class _Page:
                 yield f"<td>{_text(file.problem or '')}</td></tr>"
             yield "</table></div></details>"
         yield "</section>"
-
-    def _sources(self) -> Iterator[str]:
-        for path in self.indices:
-            lines = self.dossier.sources[path].split("\n")
-            rows = (
-                self._row(
-                    number,
-                    text,
-                    f"hit {mark}" if (mark := self.marked.get((path, number))) else "",
-                    self._anchor(path, number),
-                )
-                for number, text in enumerate(lines, 1)
-            )
-            yield f"<section class='source'><h2><code>{_text(self.dossier.short(path))}</code></h2>"
-            yield f'<pre tabindex="0">{"".join(rows)}</pre></section>'

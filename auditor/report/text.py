@@ -6,6 +6,7 @@ bidirectional overrides, mentions, links and markup all become visible character
 
 import re
 import unicodedata
+from html import escape
 
 MAX_LINE = 400
 SHOWN = {"\t": "    ", "\n": " ", "\r": " "}
@@ -32,6 +33,11 @@ def _shown(character: str) -> str:
         code = ord(character)
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
     return character
+
+
+def html_text(text: str, limit: int = 2000) -> str:
+    """Text for HTML, within elements and within attributes alike."""
+    return escape(visible(text, limit), quote=True)
 
 
 def markdown(text: str) -> str:
