@@ -1,0 +1,78 @@
+"""Notes every change of weights: a digest of them after it, so that two runs can be compared.
+
+- Optimizers: a hook of torch after each `step`, for every class derived from `Optimizer`.
+- Changes by hand (`p.add_(...)`, `p.data -= ...`): modules' parameters carry a version that counts
+  in-place changes; it is looked at whenever something is reduced.
+
+A step was fed by a token exactly if the digest differs between two runs that differ in that token
+alone: nothing has to be known of names, or of the way that data take.
+"""
+
+import hashlib
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from auditor.dynamic.capture.record import Recorder, place
+
+
+class Steps:
+    """Follows the parameters of optimizers and modules."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
+        self.versions = 0
+
+    def install(self) -> None:
+        """Hooks optimizers, and the registration of parameters."""
+        register_optimizer_step_post_hook(self._stepped)
+        original = torch.nn.Module.register_parameter
+        follow = self._follow
+
+        def register_parameter(module: Any, name: str, parameter: Any) -> None:
+            original(module, name, parameter)
+            if isinstance(parameter, torch.Tensor):
+                follow(parameter)
+
+        setattr(torch.nn.Module, "register_parameter", register_parameter)  # noqa: B010
+
+    def look(self) -> None:
+        """Notes a change that no optimizer made, if there was one since the last look."""
+        versions = self._versions()
+        if versions != self.versions:
+            self.versions = versions
+            self._note("by hand", self._alive())
+
+    def _follow(self, parameter: torch.Tensor) -> None:
+        key = id(parameter)
+        self.parameters[key] = weakref.ref(parameter, lambda _: self.parameters.pop(key, None))
+
+    def _versions(self) -> int:
+        return sum(p._version for p in self._alive() if not p.is_inference())
+
+    def _alive(self) -> list[torch.Tensor]:
+        found = [ref() for ref in list(self.parameters.values())]
+        return [parameter for parameter in found if parameter is not None]
+
+    def _stepped(self, optimizer: Any, *_: Any) -> None:
+        self._note("", (p for group in optimizer.param_groups for p in group["params"]))
+        self.versions = self._versions()
+
+    def _note(self, how: str, parameters: Iterable[torch.Tensor]) -> None:
+        path, line = place(3)
+        self.recorder.step(digest(parameters), f"{path}:{line}" + (f" {how}" if how else ""))
+
+
+def digest(tensors: Iterable[torch.Tensor]) -> str:
+    """16 hex digits over the bytes of all tensors, in order."""
+    hasher = hashlib.blake2b(digest_size=8)
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        for tensor in tensors:
+            flat = tensor.detach().contiguous().reshape(-1)
+            if flat.numel():
+                hasher.update(flat.view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()

@@ -1,0 +1,155 @@
+"""Flip: the loss of a token may not move when a later token changes (C1, C3, C7, D1).
+
+Two kinds of change, each a run of its own from the first opening of the validation shard on:
+single tokens, and everything from some place on. The unchanged repeat must agree to the last bit,
+so every difference counts.
+
+Tokens scored in another order than the text's are no fault. Where the values' order is not that of
+the text, the changed sets themselves must allow *some* order: the loss of a flipped token moves,
+and it may not move when a token flips that comes later in that order. So of every set of flips one
+must be last: it moves something that no other of them moves. Where none is, there is a cycle, and
+no order of coding exists.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.dynamic.capture.record import Floats
+from auditor.dynamic.data import make_shard
+from auditor.dynamic.probes.binding import Bound
+from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
+from auditor.dynamic.probes.stream import Stream, Tokens
+from auditor.dynamic.probes.trace import read_trace
+from auditor.dynamic.rehearsal import Rehearsal
+from auditor.errors import AuditError
+
+NAME = "flip"
+REPEAT = "repeat"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One changed stream: from `index` on, to `end` (exclusive)."""
+
+    name: str
+    index: int
+    end: int
+    shard: bytes
+    token: int  # what stands at `index` now
+
+    @property
+    def single(self) -> bool:
+        """Only one token differs."""
+        return self.end == self.index + 1
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Which losses moved (indices into the bound values), and by how much at most, in nats."""
+
+    change: Change
+    indices: Tokens
+    losses: Floats
+
+    def before(self, index: int) -> Tokens:
+        """The moved ones that are scored before value `index`."""
+        return self.indices[self.indices < index]
+
+
+def plan(stream: Stream, random: np.random.Generator) -> list[Change]:
+    """Neighbours in the middle, the last token, and two suffixes. No document mark is touched: it
+    may well say how the text is cut, which is known before anything is scored."""
+    length = len(stream.tokens)
+    middle, last = length // 2, length - 1
+    while not (stream.is_text(middle) and stream.is_text(middle + 1)):
+        middle -= 1
+    while not stream.is_text(last):
+        last -= 1
+    changes = []
+    for index in (middle, middle + 1, last):
+        token = int(random.choice(stream.ordinary[stream.ordinary != stream.tokens[index]]))
+        shard = stream.with_token(index, token)
+        changes.append(Change(f"flip-{index}", index, index + 1, shard, token))
+    for index in (length // 3, 3 * length // 4):
+        changed = stream.with_random(index, random)
+        shard = make_shard(changed.tolist())
+        changes.append(Change(f"suffix-{index}", index, length, shard, int(changed[index])))
+    return changes
+
+
+def moved(bound: Bound, run: Rehearsal, change: Change) -> Moved:
+    """What a change moved. Raises `AuditError` where that run has no such losses."""
+    losses = bound.same_place(read_trace(run, change.name))
+    if losses is None:
+        raise AuditError(f"with token {change.index} changed, the score is computed otherwise")
+    return Moved(change, np.flatnonzero(losses != bound.losses), losses)
+
+
+def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
+    """The probe's result."""
+    try:
+        repeat = bound.same_place(read_trace(run, REPEAT))
+        if repeat is None or not np.array_equal(repeat, bound.losses):
+            return not_audited(NAME, "an unchanged repeat gives other losses")
+        found = [moved(bound, run, change) for change in changes]
+    except AuditError as error:
+        return not_audited(NAME, str(error))
+    singles = [m for m in found if m.change.single]
+    if not any(m.indices.size for m in singles):
+        return not_audited(NAME, "no loss depends on the validation shard that was changed")
+    early = {m.change.name: _early(m) for m in found}
+    numbers = {
+        "losses": int(bound.losses.size),
+        "moved": {m.change.name: int(m.indices.size) for m in found},
+        "moved before": {name: int(indices.size) for name, indices in early.items()},
+        "largest move": max((_largest(bound, m, early[m.change.name]) for m in found), default=0.0),
+    }
+    in_order = all((m.indices == m.change.index - 1).any() for m in singles if m.indices.size)
+    guilty = [name for name, indices in early.items() if indices.size]
+    if guilty and (in_order or cycle([m.indices for m in singles])):
+        worst = max(guilty, key=lambda name: early[name].size)
+        change = next(c for c in changes if c.name == worst)
+        reason = (
+            f"changing {_words(change)} moves {early[worst].size} of {change.index - 1} losses of "
+            f"tokens before it, by up to {numbers['largest move']:.3g} nats"
+        )
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+    if guilty:
+        reason = "tokens are scored in another order than the text's, and that order has no cycle"
+        return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+    tried = ", ".join(_words(m.change) for m in found)
+    reason = f"no loss of an earlier token moves by a single bit ({tried} changed)"
+    return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+
+
+def _early(found: Moved) -> Tokens:
+    """Moved losses of earlier tokens. Value k is the loss of token k + 1; windows that run past
+    the end score the last ones once more, after all others."""
+    return found.before(found.change.index - 1)
+
+
+def _largest(bound: Bound, found: Moved, indices: Tokens) -> float:
+    if not indices.size:
+        return 0.0
+    return float(np.abs(found.losses[indices] - bound.losses[indices]).max())
+
+
+def _words(change: Change) -> str:
+    return f"token {change.index}" if change.single else f"everything from token {change.index} on"
+
+
+def cycle(moved_by: list[NDArray[Any]]) -> bool:
+    """Whether no order of coding allows these sets of moved losses, one for each flipped token.
+
+    In any order, the flip that comes first moves a loss (its own) that no later one moves.
+    """
+    left = [set(indices.tolist()) for indices in moved_by if indices.size]
+    while left:
+        first = next((s for s in left if s - set().union(*(o for o in left if o is not s))), None)
+        if first is None:
+            return True
+        left.remove(first)
+    return False

@@ -1,0 +1,185 @@
+"""Mass: exp(-loss) summed over every token that could have stood there (C2, C2b, C2c, C6).
+
+A code has a sum of at most one (Kraft) given what came before. At sampled positions each token of
+the vocabulary is put in the place of the real one, right before its window is scored; everything
+before is as it was. What is beyond one are bits that the score takes without paying, log2 of the
+sum: *free bits*. Per byte of the text they lead to the *honest* score.
+
+Three controls: the real token must give the loss of the run itself; one other token must give the
+loss of a run that read it from the start; and the losses must depend on the token at all.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.dynamic.capture.record import Floats
+from auditor.dynamic.probes.binding import Bound
+from auditor.dynamic.probes.flip import Change
+from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
+from auditor.dynamic.probes.stream import Stream
+from auditor.dynamic.probes.trace import read_trace
+from auditor.dynamic.rehearsal import Rehearsal
+from auditor.dynamic.result import TOLERANCE
+from auditor.errors import AuditError
+
+NAME = "mass"
+_Z95 = 1.96
+_GAP = 0.3  # of the longest pause between two reductions: what parts one window from the next
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A position to be measured: value `value` of the bound losses is that of token `index`.
+
+    The children live from reduction `after` of the bound site to reduction `until`.
+    """
+
+    index: int
+    value: int
+    after: int
+    until: int
+
+    def poke(self, bound: Bound, path: str, tokens: list[int]) -> dict[str, Any]:
+        """The entry for the capture hook."""
+        return {
+            "site": list(bound.site),
+            "after": self.after,
+            "until": self.until,
+            "stream": path,
+            "index": self.index,
+            "values": tokens,
+        }
+
+
+def choose(bound: Bound, stream: Stream, count: int, first: int) -> list[Sampled]:
+    """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
+    its first third, so that gates are behind and tables are filled, and away from its tail, which
+    overlapping windows score again."""
+    if bound.masked or abs(bound.losses.size - stream.targets) > stream.targets // 4:
+        raise AuditError("the values behind the score are not one a token in order")
+    starts = _window_starts(bound)
+    tail = bound.losses.size - stream.targets
+    last = int(stream.targets * 0.9) - max(tail, 0)
+    spread = np.linspace(stream.targets // 3, last, max(count - 1, 1)).astype(int).tolist()
+    found = []
+    for index in dict.fromkeys([first, *spread]):
+        value, until = index - 1, int(bound.ordinals[index - 1])
+        before = starts[starts <= until]
+        if len(before) and before[-1] > int(bound.ordinals[0]) and stream.is_text(index):
+            found.append(Sampled(index, value, int(before[-1]) - 1, until))
+    return found[:count]
+
+
+def _window_starts(bound: Bound) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Ordinals of the reductions that come after a pause: the first of each batch of windows."""
+    seconds = np.array([e.seconds for e in bound.events])
+    pauses = np.diff(seconds, prepend=seconds[0] - 1e9)
+    longest = np.quantile(pauses[1:], 0.95) if len(pauses) > 1 else 0.0
+    ordinals = np.array([e.ordinal for e in bound.events])
+    starts: np.ndarray[Any, np.dtype[np.int64]] = ordinals[pauses >= _GAP * longest]
+    return starts
+
+
+def judge(
+    bound: Bound,
+    run: Rehearsal,
+    first: Rehearsal,
+    stream: Stream,
+    sampled: list[Sampled],
+    control: Change,
+) -> ProbeResult:
+    """The probe's result. `control` is a flip at the first sampled position, which a variant of
+    the run `first` read from the start."""
+    try:
+        columns = [
+            _losses(bound, run, number, place, stream) for number, place in enumerate(sampled)
+        ]
+        _check(bound, first, stream, sampled, columns, control)
+    except AuditError as error:
+        return not_audited(NAME, str(error))
+    masses = [float(np.exp(-column).sum()) for column in columns]
+    free = np.log2(masses)
+    counts = stream.byte_counts()[[place.value for place in sampled]]
+    per_byte, interval = ratio(free, counts)
+    worst = int(np.argmax(masses))
+    numbers = {
+        "positions": [place.index for place in sampled],
+        "mass": masses,
+        "free bits a byte": per_byte,
+        "95% interval": interval,
+    }
+    if bound.metric.val_bpb is not None:
+        numbers["bpb of this run"] = bound.metric.val_bpb
+        numbers["honest bpb of this run"] = bound.metric.val_bpb + per_byte
+    said = f"over all {stream.vocabulary} tokens at {len(sampled)} sampled positions"
+    if max(masses) > 1 + TOLERANCE:
+        reason = (
+            f"what the run scores sums to up to {masses[worst]:.4g} {said} (mean free bits a byte "
+            f"{per_byte:.3f}, 95% interval {interval[0]:.3f} to {interval[1]:.3f})"
+        )
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+    reason = f"what the run scores sums to {min(masses):.6f} to {max(masses):.6f} {said}"
+    return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+
+
+def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:
+    """The loss of token `place.index` for each token that it could be, in nats."""
+    first = int(np.searchsorted(bound.ordinals, place.after, side="right"))
+    column = np.empty(stream.vocabulary)
+    for token in range(stream.vocabulary):
+        found = run.variants.get(f"poke-{number}-{token}")
+        losses = found.json("losses") if found is not None else None
+        if not isinstance(losses, list) or len(losses) <= place.value - first:
+            raise AuditError(f"token {place.index} cannot be replaced while the run goes on")
+        column[token] = float(losses[place.value - first]) * bound.scale
+    if np.isnan(column).any():
+        raise AuditError("some losses are not numbers")
+    return column
+
+
+def _check(
+    bound: Bound,
+    first: Rehearsal,
+    stream: Stream,
+    sampled: list[Sampled],
+    columns: list[Floats],
+    control: Change,
+) -> None:
+    """The controls; raises `AuditError` where one fails."""
+    if not sampled:
+        raise AuditError("no position is scored apart from the first window")
+    for place, column in zip(sampled, columns, strict=True):
+        if column[stream.tokens[place.index]] != bound.losses[place.value]:
+            raise AuditError(f"token {place.index} put in its own place gives another loss")
+    if all(len(set(column.tolist())) == 1 for column in columns):
+        raise AuditError("no loss changes with the token: its copies were not found")
+    whole = bound.same_place(read_trace(first, control.name))
+    if whole is None:
+        raise AuditError("with another token the score is computed otherwise")
+    here, there = columns[0][control.token], whole[sampled[0].value]
+    if here != there:
+        raise AuditError(
+            f"token {control.index} changed during the run gives {here:.6f} nats, and "
+            f"{there:.6f} if it was so from the start: it is read ahead of its window"
+        )
+
+
+def ratio(free: Floats, counts: np.ndarray[Any, Any]) -> tuple[float, tuple[float, float]]:
+    """Free bits a byte over the sampled positions, and its 95% interval (normal, delta method)."""
+    per_byte = float(free.sum() / counts.sum())
+    rest = free - per_byte * counts
+    spread = float(np.std(rest, ddof=1)) if len(free) > 1 else math.inf
+    half = _Z95 * spread / (math.sqrt(len(free)) * float(np.mean(counts)))
+    return per_byte, (per_byte - half, per_byte + half)
+
+
+def pokes(
+    bound: Bound, stream: Stream, path: str, sampled: list[Sampled]
+) -> list[Mapping[str, Any]]:
+    """What the capture hook is to do."""
+    tokens = list(range(stream.vocabulary))
+    return [place.poke(bound, path, tokens) for place in sampled]

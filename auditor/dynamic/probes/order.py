@@ -1,0 +1,101 @@
+"""Order: no weights that were trained on a token may score it, or anything before it (C3).
+
+A step was fed by a token exactly if the weights after it differ between two runs that differ in
+that token alone. So neither names nor the data's way are looked at. The step has to come after the
+token's own loss, unless nothing that was scored hangs on it: a warm-up on weights that are thrown
+away harms nothing, which the flip probe shows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from auditor.dynamic.probes.binding import Bound
+from auditor.dynamic.probes.flip import Change
+from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
+from auditor.dynamic.probes.trace import Trace, read_trace
+from auditor.dynamic.rehearsal import Rehearsal
+from auditor.errors import AuditError
+
+NAME = "order"
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The first step that token `index` fed: its event's number, its place in the script."""
+
+    index: int
+    tick: int
+    place: str
+    scored: int  # number of the event that scored the token
+
+    @property
+    def early(self) -> bool:
+        """Before the token's own loss."""
+        return self.tick < self.scored
+
+
+def judge(
+    bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], flip: ProbeResult
+) -> ProbeResult:
+    """The probe's result, given that of the flip probe."""
+    if bound.masked:
+        return not_audited(NAME, "it is not known when each token is scored")
+    try:
+        fed = list(_first_fed(bound, base, run, changes))
+    except AuditError as error:
+        return not_audited(NAME, str(error))
+    early = [step for step in fed if step.early]
+    numbers = {
+        "weight changes": len(base.steps),
+        "after scoring began": sum(step[0] > bound.first_tick for step in base.steps),
+        "timeline": timeline(bound, base),
+        "fed by": {step.index: step.place for step in fed},
+    }
+    if early and flip.found:
+        step = early[0]
+        reason = (
+            f"weights change with token {step.index} at {step.place} before it is scored, and "
+            "scored losses move with it"
+        )
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+    if early:
+        reason = (
+            f"weights change with token {early[0].index} at {early[0].place} before it is scored, "
+            "but no scored loss hangs on them"
+        )
+    elif fed:
+        reason = "every weight change that a changed token fed comes after that token's loss"
+    else:
+        reason = "no weight changes with any of the changed tokens"
+    return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+
+
+def _first_fed(bound: Bound, base: Trace, run: Rehearsal, changes: list[Change]) -> Iterator[Fed]:
+    ticks = bound.ticks()
+    for change in (c for c in changes if c.single and c.index <= len(ticks)):
+        steps = _since(read_trace(run, change.name), base)
+        for (tick, digest, place), other in zip(*steps, strict=False):
+            if digest != other[1]:
+                yield Fed(change.index, tick, place, int(ticks[change.index - 1]))
+                break
+
+
+def _since(variant: Trace, base: Trace) -> tuple[list[tuple[int, str, str]], ...]:
+    """The steps of both runs from the moment on at which the variant was forked."""
+    ticks = [tick for tick, _ in variant.printed]
+    ticks += [tick for tick, _, _ in (*variant.files, *variant.steps)]
+    start = min(ticks, default=0)
+    return [s for s in base.steps if s[0] >= start], list(variant.steps)
+
+
+def timeline(bound: Bound, base: Trace) -> str:
+    """What the run did, in order: `s12 S4 s1 S4`, s for weight changes and S for scored windows."""
+    events = [(tick, "s") for tick, *_ in base.steps] + [(e.tick, "S") for e in bound.events]
+    runs: list[list[object]] = []
+    for _, kind in sorted(events):
+        if runs and runs[-1][0] == kind:
+            runs[-1][1] = int(str(runs[-1][1])) + 1
+        else:
+            runs.append([kind, 1])
+    words = [f"{kind}{count}" for kind, count in runs]
+    return " ".join(words if len(words) <= 24 else [*words[:12], "...", *words[-12:]])
