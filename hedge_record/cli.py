@@ -117,6 +117,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 def _add_embedded(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command="embedded_command")
     parser.add_argument("--vocab-size", type=int, default=1024, help="default: %(default)s")
+    parser.add_argument(
+        "--development",
+        action="store_true",
+        help="the split on which settings are chosen: it scores other works",
+    )
     _add_data_root(parser)
 
 

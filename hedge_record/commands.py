@@ -126,7 +126,12 @@ def bundle_command(options: Namespace) -> int:
 def embedded_command(options: Namespace) -> int:
     """`hedge-record data embedded`."""
     with console_reporter(CONSOLE) as reporter:
-        data = prepare_embedded(options.data_root, options.vocab_size, reporter=reporter)
+        data = prepare_embedded(
+            options.data_root,
+            options.vocab_size,
+            reporter=reporter,
+            development=options.development,
+        )
     return _report_data(data)
 
 

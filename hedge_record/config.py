@@ -54,7 +54,8 @@ class TrainingConfig:
     reserved_seconds: float = 18.0  # of the budget, kept for the Hessians
     batch_tokens: int = 786_432
     sequence_length: int = 2048
-    micro_batches: int = 8  # over all ranks together
+    micro_batches: int = 8  # over all ranks together, hence also the most ranks there can be
+    merge_micro_batches: bool = False  # each rank runs its own in one pass: pays for small ones
     warmup_steps: int = 20  # run, then undone: they only heat caches and compilers
     warmdown_steps: int = 3500
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -113,6 +114,7 @@ class EvaluationConfig:
     # Over all ranks together: each of the original's eight took the eight that a chunk gave it.
     ttt_batch_sequences: int = 64
     ttt_lr: float = 1e-4
+    ttt_lr_cosine: bool = True  # the rate falls to 0 over the chunks
     ttt_lr_ramp: float = 3.0
     ttt_lr_ramp_fraction: float = 0.3
     ttt_gradient_clip: float = 1.0
@@ -124,7 +126,7 @@ class EvaluationConfig:
     mixer_block_tokens: int = 1024  # compliant: targets that are scored before they are counted
     mixer_eta: float = 0.1  # as-submitted
     mixer_gate_tokens: int = 10_000  # as-submitted: before so many tokens the model scores alone
-    trigram_buckets: int = 65_536
+    ngram_buckets: int = 65_536  # rows of each table of hashed contexts
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def embedded() -> RecordConfig:
             reserved_seconds=0.0,
             batch_tokens=2048,
             sequence_length=128,
-            micro_batches=1,
+            merge_micro_batches=True,
             warmup_steps=2,
             warmdown_steps=300,
             precision="float32",
@@ -246,7 +248,7 @@ def tiny() -> RecordConfig:
             ttt_epochs=1,
             mixer_block_tokens=16,
             mixer_gate_tokens=1000,
-            trigram_buckets=4096,
+            ngram_buckets=4096,
         ),
     )
 

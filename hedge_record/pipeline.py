@@ -248,11 +248,11 @@ class _Run:
         config = self._config
         length, left = config.training.sequence_length, config.export.calibration_sequences
         stream = self._data.training_stream(config.model.vocab_size)
-        loader = BatchLoader(stream, 0, 1, self._device)
+        loader = BatchLoader(stream, self._device)
         batches = []
         while left > 0:
             rows = min(CALIBRATION_BATCH_SEQUENCES, left)
-            batches.append(loader.next_batch(rows * length, length, 1)[0])
+            batches.append(loader.next_step(rows * length, length, 1, [0])[0][0])
             left -= rows
         return batches
 

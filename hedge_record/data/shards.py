@@ -168,33 +168,34 @@ class TokenStream:
 
 
 class BatchLoader:
-    """Cuts the stream into batches; every rank reads the same stream and keeps its own span."""
+    """Cuts the stream into the batches of optimizer steps.
 
-    def __init__(
-        self, stream: TokenStream, rank: int, world_size: int, device: torch.device
-    ) -> None:
+    Every rank reads the same stream and keeps its own spans of it: how a step is cut does not
+    depend on the number of ranks.
+    """
+
+    def __init__(self, stream: TokenStream, device: torch.device) -> None:
         self.stream = stream
-        self._rank, self._world_size, self._device = rank, world_size, device
+        self._device = device
 
-    def next_batch(
-        self, batch_tokens: int, sequence_length: int, micro_batches: int
+    def next_step(
+        self, batch_tokens: int, sequence_length: int, spans: int, own: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """One micro-batch of this rank: inputs and targets, int64 [B, T], targets one ahead.
+        """Inputs and targets of the spans `own`, int64 [len(own), B, T], targets one ahead.
 
-        `batch_tokens` counts all ranks and micro-batches of an optimizer step; `micro_batches` is
-        the number of calls per rank that make up the step.
+        A step of `batch_tokens` consists of `spans` consecutive pieces of equal size.
 
         Raises:
-            RecordError: the share of one rank is not a multiple of the sequence length.
+            RecordError: a span is not a multiple of the sequence length.
         """
-        local_tokens, rest = divmod(batch_tokens, self._world_size * micro_batches)
-        if rest or local_tokens == 0 or local_tokens % sequence_length:
+        span_tokens, rest = divmod(batch_tokens, spans)
+        if rest or span_tokens == 0 or span_tokens % sequence_length:
             raise RecordError(
                 f"a batch of {batch_tokens:,} tokens does not split into sequences of "
-                f"{sequence_length} over {self._world_size} ranks x {micro_batches} micro-batches"
+                f"{sequence_length} over {spans} micro-batches"
             )
-        span = local_tokens + 1
-        chunk = self.stream.take(span * self._world_size)
-        own = chunk[self._rank * span : (self._rank + 1) * span].astype(np.int64)
-        tokens = torch.from_numpy(own).to(self._device, non_blocking=True)
-        return tokens[:-1].view(-1, sequence_length), tokens[1:].view(-1, sequence_length)
+        rows = self.stream.take((span_tokens + 1) * spans).reshape(spans, span_tokens + 1)
+        kept = torch.from_numpy(rows[list(own)].astype(np.int64))
+        kept = kept.to(self._device, non_blocking=True)
+        shape = (len(own), -1, sequence_length)
+        return kept[:, :-1].reshape(shape), kept[:, 1:].reshape(shape)

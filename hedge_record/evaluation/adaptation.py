@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from hedge_record.config import EvaluationConfig
 from hedge_record.data.byte_table import ByteTable
-from hedge_record.evaluation.ranks import share_of_rank
 from hedge_record.model.gpt import GPT
 from hedge_record.training.distributed import current_ranks, sum_over_ranks
 
@@ -28,11 +27,13 @@ def adapted_parameters(model: GPT, blocks: int) -> list[nn.Parameter]:
 
 
 def chunk_learning_rate(chunk: int, chunk_count: int, config: EvaluationConfig) -> float:
-    """A cosine to 0 over the chunks times a ramp from 1 to `ttt_lr_ramp`.
+    """A cosine to 0 over the chunks, if wanted, times a ramp from 1 to `ttt_lr_ramp`.
 
     Early chunks have seen little, so the ramp lets later ones move further.
     """
-    cosine = 0.5 * (1 + math.cos(math.pi * chunk / max(chunk_count - 1, 1)))
+    cosine = 1.0
+    if config.ttt_lr_cosine:
+        cosine = 0.5 * (1 + math.cos(math.pi * chunk / max(chunk_count - 1, 1)))
     ramped = min(chunk / max(chunk_count * config.ttt_lr_ramp_fraction, 1), 1.0)
     return config.ttt_lr * cosine * (1 + (config.ttt_lr_ramp - 1) * ramped)
 
@@ -92,7 +93,7 @@ class Adaptation:
         if self.config.ttt_byte_weighted:
             weights = self.table.target_bytes(inputs, targets).float()
         self.optimizer.zero_grad(set_to_none=True)
-        mine = share_of_rank(range(len(inputs)))
+        mine = current_ranks().share_of(range(len(inputs)))
         if mine:
             rows = slice(mine[0], mine[-1] + 1)
             logits = self.model.forward_logits(inputs[rows]).float()

@@ -17,6 +17,7 @@ mean ln of the sum 0.656 nats, so 2.842 once renormalised. The compliant mixer: 
 import torch
 from torch import Tensor
 
+from hedge_record.evaluation.temperature import adaptive_temperature
 from hedge_record.evaluation.windows import WindowBatch
 
 HEDGE_EXPERT_NAMES = ("neural", "unigram", "bigram", "trigram", "entropy")
@@ -29,39 +30,45 @@ class HedgeMixer:
         self,
         vocab_size: int,
         *,
-        trigram_buckets: int,
+        buckets: int,
         eta: float,
         gate_tokens: int,
+        temperature: float,
         device: torch.device,
     ) -> None:
         self.vocab_size = vocab_size
         self.eta = eta
         self.gate_tokens = gate_tokens
+        self.temperature = temperature
         self.log_weights = torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0], device=device)
         self.counted = 0
         self.unigrams = torch.zeros(vocab_size, device=device)
         self.bigrams = torch.zeros(vocab_size, vocab_size, device=device)
         self.bigram_totals = torch.zeros(vocab_size, device=device)
-        self.trigrams = torch.zeros(trigram_buckets, vocab_size, device=device)
-        self.trigram_totals = torch.zeros(trigram_buckets, device=device)
+        self.trigrams = torch.zeros(buckets, vocab_size, device=device)
+        self.trigram_totals = torch.zeros(buckets, device=device)
+        self._nll = [torch.zeros(0, device=device)]
         self._chunk_start = 0
         self._scored = 0
         self._log_mass = 0.0
 
-    def score_batch(self, batch: WindowBatch, tokens: Tensor) -> Tensor:  # noqa: ARG002
-        """NLL [n] of the scored positions of `batch`, then one Hedge step on all its positions."""
-        nll, expert_nll = self.nll(batch.logits, batch.inputs, batch.targets)
-        mass = batch.scored(self.log_mass(batch.logits, batch.inputs))
+    def take(self, batch: WindowBatch, logits: Tensor) -> None:  # noqa: ARG002
+        """Scores the scored positions of `batch`, then one Hedge step on all its positions."""
+        tempered = adaptive_temperature(batch.all_logits(), self.temperature)
+        nll, expert_nll = self.nll(tempered, batch.inputs, batch.targets)
+        mass = batch.scored(self.log_mass(tempered, batch.inputs))
         self._scored += mass.numel()
         self._log_mass += float(mass.double().sum())
         if expert_nll is not None:
             self.update_weights(expert_nll, batch.lengths())
-        return batch.scored(nll)
+        self._nll.append(batch.scored(nll))
 
-    def count_chunk(self, tokens: Tensor, end: int) -> None:
-        """Counts the tokens of the chunk that ends before position `end`, its last target too."""
+    def finish_chunk(self, tokens: Tensor, end: int) -> Tensor:
+        """NLL [n] of what was taken; counts the chunk's tokens, its last target too."""
+        nll, self._nll = torch.cat(self._nll), self._nll[:1]
         self.count(tokens[self._chunk_start : end + 1])
         self._chunk_start = end
+        return nll
 
     def count(self, tokens: Tensor) -> None:
         """Adds consecutive tokens [n] to the tables."""

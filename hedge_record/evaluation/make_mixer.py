@@ -24,9 +24,10 @@ def make_mixer(
     if config.mixer == "as-submitted":
         return HedgeMixer(
             int(tokens.max()) + 1,
-            trigram_buckets=config.trigram_buckets,
+            buckets=config.ngram_buckets,
             eta=config.mixer_eta,
             gate_tokens=config.mixer_gate_tokens,
+            temperature=config.temperature,
             device=device,
         )
     if config.mixer == "compliant":
@@ -37,7 +38,7 @@ def make_mixer(
             )
         return CompliantMixer(
             vocab_size,
-            trigram_buckets=config.trigram_buckets,
+            buckets=config.ngram_buckets,
             block_tokens=config.mixer_block_tokens,
             device=device,
         )

@@ -1,23 +1,25 @@
-"""The compliant mixer: a mixture of the model and three n-gram experts that is a code.
+"""The compliant mixer: the model and the context experts in one softmax, which makes it a code.
 
 Why it may be claimed
 ---------------------
-- Each expert is a distribution over the whole vocabulary (the model's softmax; n-grams by
-  construction, see `ngram`), and the weights are nonnegative, sum to 1 and are chosen before the
-  target is known: so the mixture sums to 1 at every position, and reading the target's entry alone
-  is the same as computing the whole row and reading it there.
-- Everything it uses lies in the past. Counts hold the targets before the current block of
-  `mixer_block_tokens` positions, weights those before the current chunk. Blocks and chunks are
-  fixed positions of the stream: a score depends neither on the batch size nor on the ranks.
+- The mixture is a distribution over the whole vocabulary by construction: a softmax of
+
+      z(v) = w_0 * ln p_model(v)  +  sum over context experts i of  w_i * ln(p_i(v) / lower_i(v))
+
+  whose every entry is computed at every position, and whose weights are fixed before the target is
+  known. An expert that has not seen its context equals its lower order and says nothing.
+- Everything it uses lies in the past. Counts and weights hold the targets before the current block
+  of `block_tokens` positions. Blocks are fixed positions of the stream, and every rank mixes all
+  rows in order: a score depends neither on the batch size nor on the number of ranks.
 
 The weights
 -----------
-Hedge over experts, as submitted, goes to the single best expert, and a mixture of several beats
-each of them. So it is the mixture whose weights are learned: every scored target is shared out to
-the experts in proportion to what each contributed to its probability, and an expert's weight is
-its part of all shares so far, prior included. That is expectation maximisation run online: the
-deleted interpolation of Jelinek and Mercer (1980). There is one set of weights per cell of (how
-often the trigram context was seen, how uncertain the model is), both known in advance.
+Multiplying predictions (mixing in the logistic domain, as PAQ does: Mahoney, 2005) lets experts
+that know different things sharpen each other, where a weighted mean only chooses among them. Each
+position adds up the weight vectors that several contexts select: one common to all, one for how
+much evidence there is and how uncertain the model is, one for how many context lengths were seen
+and whether one of them was always followed by the same token, one for the last token. All are
+learned online: after a block they take a step along the gradient of its log likelihood.
 """
 
 import math
@@ -26,108 +28,118 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hedge_record.evaluation.ngram import NGramExperts, TokenContext, context_of
+from hedge_record.evaluation.ngram import CONTEXT_KINDS, EXPERT_NAMES, ContextExperts
 from hedge_record.evaluation.windows import WindowBatch
-from hedge_record.training.distributed import sum_over_ranks
+from hedge_record.training.distributed import gather_rows
 
-EXPERT_NAMES = ("neural", "unigram", "bigram", "trigram")
-# Shares that every cell holds before the first target, in tokens, in the order of EXPERT_NAMES.
-PRIOR_SHARES = (16.0, 0.1, 0.1, 8.0)
+# The common weights before the first target, in the order of EXPERT_NAMES.
+START_WEIGHTS = (0.8, 0.15, 0.25, 0.4, 0.35, 0.25, 0.1, 0.15)
+LEARNING_RATE = 0.002  # per target
+# A weight vector that many targets of a block select moves by the mean of their gradients, for at
+# most so many targets: the block's length must not decide how far a step goes.
+TARGETS_PER_STEP = 16
 EVIDENCE_LEVELS = 8  # trigram context seen 0, 1, 3, 7, ... 127 times
 UNCERTAINTY_LEVELS = 4  # quarters of the greatest entropy, ln V
+TRIGRAM = [kind.name for kind in CONTEXT_KINDS].index("trigram")
 
 
-class MixedTargets(NamedTuple):
-    """Some scored targets: `nll` float64 [n]; their cells int64 [n]; `shares` [n, experts]."""
+class MixedBlock(NamedTuple):
+    """The mixture at n positions, and what it was made of."""
 
-    nll: Tensor
-    cells: Tensor
-    shares: Tensor
+    log_probs: Tensor  # float64 [n, V]
+    features: Tensor  # float32 [n, experts, V]
+    selected: list[Tensor]  # int64 [n] per weight set: the row that each position selects
 
 
 class CompliantMixer:
-    """Scores targets under the mixture; counts them afterwards."""
+    """Scores chunks of positions under the mixture, block by block; then learns from each block."""
 
     def __init__(
-        self, vocab_size: int, *, trigram_buckets: int, block_tokens: int, device: torch.device
+        self, vocab_size: int, *, buckets: int, block_tokens: int, device: torch.device
     ) -> None:
-        self.experts = NGramExperts(vocab_size, trigram_buckets, device)
+        self.experts = ContextExperts(vocab_size, buckets, device)
         self.block_tokens = block_tokens
-        self.counted = 0  # targets of positions before this one are in the counts
-        prior = torch.tensor(PRIOR_SHARES, dtype=torch.float64, device=device)
-        self.shares = prior.repeat(EVIDENCE_LEVELS * UNCERTAINTY_LEVELS, 1)
-        self._chunk_shares = torch.zeros_like(self.shares)
+        self.position = 0  # the next to be scored; all targets before it are learned
+        sizes = (
+            1,
+            EVIDENCE_LEVELS * UNCERTAINTY_LEVELS,
+            2 * (len(CONTEXT_KINDS) + 1),
+            vocab_size,
+        )
+        self.weight_sets = [torch.zeros(size, len(EXPERT_NAMES), device=device) for size in sizes]
+        self.weight_sets[0] += torch.tensor(START_WEIGHTS, device=device)
+        self._logits: list[Tensor] = []
+        self._own: list[Tensor] = []
 
-    def score_batch(self, batch: WindowBatch, tokens: Tensor) -> Tensor:
-        """NLL float64 [n] of the scored positions of `batch`, windows over `tokens` [N + 1].
+    def take(self, batch: WindowBatch, logits: Tensor) -> None:  # noqa: ARG002
+        """Keeps the logits [n, V] of scored positions, of all ranks, until the chunk is whole."""
+        rows, own = gather_rows(logits)
+        mine = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        mine[own] = True
+        self._logits.append(rows)
+        self._own.append(mine)
 
-        Goes block by block: a block's targets enter the counts after all of them are scored.
-        """
-        position = batch.windows[0].first_scored
-        # Other ranks are scoring what lies between; on one rank nothing does.
-        self._count_before(tokens, position - position % self.block_tokens)
-        logits = batch.scored(batch.logits)
+    def finish_chunk(self, tokens: Tensor, end: int) -> Tensor:  # noqa: ARG002
+        """NLL float64 [n] of the scored positions that this rank took."""
+        if not self._logits:
+            return torch.zeros(0, dtype=torch.float64, device=tokens.device)
+        logits, own = torch.cat(self._logits), torch.cat(self._own)
+        self._logits, self._own = [], []
+        return self.score(logits, tokens)[own]
+
+    def score(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """NLL float64 [n] of the next n targets of `tokens` [N + 1], given `logits` [n, V]."""
         nll = []
         done = 0
         while done < len(logits):
-            room = self.block_tokens - position % self.block_tokens
+            room = self.block_tokens - self.position % self.block_tokens
             block = logits[done : done + room]
-            positions = torch.arange(position, position + len(block), device=tokens.device)
-            scored = self.mix(block, context_of(tokens, positions), tokens[positions + 1])
-            nll.append(scored.nll)
-            self._chunk_shares.index_add_(0, scored.cells, scored.shares)
-            position, done = position + len(block), done + len(block)
-            if position % self.block_tokens == 0:
-                self._count_before(tokens, position)
+            positions = torch.arange(len(block), device=tokens.device) + self.position
+            targets = tokens[positions + 1]
+            mixed = self.mix(block, tokens, positions)
+            nll.append(-mixed.log_probs.gather(1, targets[:, None]).squeeze(1))
+            self._learn(mixed, targets)
+            self.experts.count(tokens, positions)
+            self.position += len(block)
+            done += len(block)
         return torch.cat(nll)
 
-    def count_chunk(self, tokens: Tensor, end: int) -> None:
-        """Takes in the rest of a chunk that ends before position `end`, and its shares."""
-        self._count_before(tokens, end)
-        self.shares += sum_over_ranks(self._chunk_shares)
-        self._chunk_shares.zero_()
-
-    def mix(self, logits: Tensor, context: TokenContext, targets: Tensor) -> MixedTargets:
-        """The mixture's NLL of `targets` [n] after `context`, given `logits` [n, V]."""
-        log_probs = torch.log_softmax(logits.float(), dim=-1)
-        neural = log_probs.gather(-1, targets[:, None]).double().exp()
-        experts = torch.cat((neural, self.experts.probabilities(context, targets)), dim=-1)
-        cells = self._cells(log_probs, context)
-        parts = self.weights()[cells] * experts
-        probability = parts.sum(-1)
-        return MixedTargets(-probability.log(), cells, parts / probability[:, None])
-
-    def distribution(self, logits: Tensor, context: TokenContext) -> Tensor:
-        """The whole mixture after each context, float64 [n, V]: what `mix` reads entries of."""
-        log_probs = torch.log_softmax(logits.float(), dim=-1)
-        neural = log_probs.double().exp()[:, None]
-        experts = torch.cat((neural, self.experts.distributions(context)), dim=1)
-        weights = self.weights()[self._cells(log_probs, context)]
-        return (weights[:, :, None] * experts).sum(1)
-
-    def weights(self) -> Tensor:
-        """Each cell's mixing weights, float64 [cells, experts]; rows sum to 1."""
-        return self.shares / self.shares.sum(-1, keepdim=True)
+    def mix(self, logits: Tensor, tokens: Tensor, positions: Tensor) -> MixedBlock:
+        """The mixture after each of `positions`, given the model's `logits` [n, V] there."""
+        neural = torch.log_softmax(logits.float(), dim=-1)
+        contexts = self.experts.predict(tokens, positions)
+        features = torch.cat((neural[:, None], contexts.log_ratios), dim=1)
+        selected = [
+            torch.zeros_like(positions),
+            _evidence_and_uncertainty(contexts.totals[:, TRIGRAM], neural),
+            2 * (contexts.totals > 0).sum(1) + (contexts.distinct == 1).any(1),
+            tokens[positions],
+        ]
+        weights = torch.stack(
+            [of_set[rows] for of_set, rows in zip(self.weight_sets, selected, strict=True)]
+        ).sum(0)
+        mixed = torch.bmm(weights[:, None], features).squeeze(1)
+        return MixedBlock(torch.log_softmax(mixed.double(), dim=-1), features, selected)
 
     def figures(self) -> dict[str, float]:
-        """Each expert's part of all targets scored in finished chunks, prior included."""
-        parts = self.shares.sum(0) / self.shares.sum()
-        return {
-            f"weight_{name}": part for name, part in zip(EXPERT_NAMES, parts.tolist(), strict=True)
-        }
+        """The weights common to all positions."""
+        common = self.weight_sets[0][0].tolist()
+        return {f"weight_{name}": value for name, value in zip(EXPERT_NAMES, common, strict=True)}
 
-    def _cells(self, log_probs: Tensor, context: TokenContext) -> Tensor:
-        """The weight cell of each position, from its past alone: int64 [n]."""
-        seen = (self.experts.evidence(context) + 1).float().log2().long()
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-        uncertainty = (UNCERTAINTY_LEVELS * entropy / math.log(log_probs.shape[-1])).long()
-        return seen.clamp_max(EVIDENCE_LEVELS - 1) * UNCERTAINTY_LEVELS + uncertainty.clamp(
-            0, UNCERTAINTY_LEVELS - 1
-        )
+    def _learn(self, mixed: MixedBlock, targets: Tensor) -> None:
+        """One step of every selected weight vector along the gradient of ln p(target)."""
+        expected = torch.bmm(mixed.features, mixed.log_probs.exp().float()[:, :, None]).squeeze(2)
+        observed = mixed.features[torch.arange(len(targets), device=targets.device), :, targets]
+        gradients = observed - expected
+        for of_set, rows in zip(self.weight_sets, mixed.selected, strict=True):
+            counts = torch.bincount(rows, minlength=len(of_set))
+            steps = LEARNING_RATE * (TARGETS_PER_STEP / counts.clamp_min(TARGETS_PER_STEP))
+            of_set.index_add_(0, rows, gradients * steps[rows][:, None])
 
-    def _count_before(self, tokens: Tensor, end: int) -> None:
-        """Counts the targets of all positions before `end` that are not counted yet."""
-        if end > self.counted:
-            positions = torch.arange(self.counted, end, device=tokens.device)
-            self.experts.count(context_of(tokens, positions), tokens[positions + 1])
-            self.counted = end
+
+def _evidence_and_uncertainty(seen: Tensor, log_probs: Tensor) -> Tensor:
+    """A cell by how often a context was seen [n] and by the entropy of `log_probs` [n, V]."""
+    evidence = (seen + 1).float().log2().long().clamp_max(EVIDENCE_LEVELS - 1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    uncertainty = (UNCERTAINTY_LEVELS * entropy / math.log(log_probs.shape[-1])).long()
+    return evidence * UNCERTAINTY_LEVELS + uncertainty.clamp(0, UNCERTAINTY_LEVELS - 1)

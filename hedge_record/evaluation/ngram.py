@@ -1,4 +1,4 @@
-"""N-gram experts that are probability distributions by construction.
+"""Context experts: what followed the same context earlier in the stream, as full distributions.
 
 A table counts tokens per context row and keeps, beside the counts, each row's exact total n and
 its number of distinct tokens u. With a discount d in (0, 1) a row predicts
@@ -6,12 +6,10 @@ its number of distinct tokens u. With a discount d in (0, 1) a row predicts
     p(x) = max(count(x) - d, 0) / n  +  (d * u / n) * lower(x)
 
 Every nonzero count is an integer of at least 1, so the first terms sum to 1 - d * u / n: the row
-sums to 1 exactly if `lower` does. The unigram's lower order is uniform, so all orders sum to 1.
+sums to 1 exactly if `lower` does. The unigram's lower order is uniform, so all of them sum to 1.
 This is interpolated absolute discounting (Ney, Essen and Kneser, 1994). Contexts that share a row
 by hashing merge their statistics; the row is still a function of the past alone and still sums
 to 1, which a count divided by a *separately hashed* total would not.
-
-Sums over the vocabulary are never needed to score: `probability` reads one entry per target.
 """
 
 from typing import NamedTuple
@@ -19,28 +17,31 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-UNIGRAM_DISCOUNT = 0.1
-# Below the 0.75 and more that serve n-grams on their own: beside the neural expert, which covers
-# what they have not seen, they do best when they trust what they have.
-BIGRAM_DISCOUNT = 0.65
-TRIGRAM_DISCOUNT = 0.65
+RECENT_DECAY = 0.998  # per token: a memory of some 500 tokens
+RECENT_PRIOR_TOKENS = 20.0  # the unigram's weight against it
+HASH_MULTIPLIER = 36_313
 
 
-class TokenContext(NamedTuple):
-    """The two tokens before each target: `previous` and the one before it, int64 [n]."""
+class ContextKind(NamedTuple):
+    """Which of the tokens before a target make up the context: 0 is the last one."""
 
-    before_previous: Tensor
-    previous: Tensor
-
-
-def context_of(tokens: Tensor, positions: Tensor) -> TokenContext:
-    """The context of the targets `tokens[positions + 1]`; position 0 repeats its only token."""
-    return TokenContext(tokens[(positions - 1).clamp_min(0)], tokens[positions])
+    name: str
+    offsets: tuple[int, ...]
+    lower: str | None  # the expert that an unseen context falls back to; None: uniform
+    discount: float
 
 
-def trigram_rows(context: TokenContext, buckets: int) -> Tensor:
-    """The hashed row of each context, int64 [n] in 0..buckets - 1."""
-    return ((context.before_previous * 36313) ^ (context.previous * 27191)) % buckets
+# Discounts below the 0.75 and more that serve n-grams on their own: beside the neural expert, which
+# covers what they have not seen, they do best when they trust what they have.
+CONTEXT_KINDS = (
+    ContextKind("unigram", (), None, 0.1),
+    ContextKind("bigram", (0,), "unigram", 0.65),
+    ContextKind("trigram", (0, 1), "bigram", 0.65),
+    ContextKind("4-gram", (0, 1, 2), "trigram", 0.65),
+    ContextKind("5-gram", (0, 1, 2, 3), "4-gram", 0.65),
+    ContextKind("skip", (1, 2), "unigram", 0.65),
+)
+EXPERT_NAMES = ("neural", *(kind.name for kind in CONTEXT_KINDS), "recent")
 
 
 class NGramTable:
@@ -62,65 +63,84 @@ class NGramTable:
         self.totals.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
         self.distinct.index_add_(0, new_rows, torch.ones_like(new_rows, dtype=torch.int32))
 
-    def probability(self, rows: Tensor, tokens: Tensor, lower: Tensor) -> Tensor:
-        """p(tokens[i] | rows[i]) float64 [n], given the lower order's probability of the same."""
-        return self._interpolate(self.counts[rows, tokens], rows, lower)
-
     def distribution(self, rows: Tensor, lower: Tensor) -> Tensor:
-        """p(. | rows[i]) float64 [n, V], given the lower order's distribution [n, V]."""
-        return self._interpolate(self.counts[rows].T, rows, lower.T).T
-
-    def _interpolate(self, counts: Tensor, rows: Tensor, lower: Tensor) -> Tensor:
-        """[..., n] counts in `rows` [n] -> [..., n] probabilities; an empty row is its lower."""
-        totals = self.totals[rows].double()
-        kept = (counts.double() - self.discount).clamp_min(0)
-        passed_on = self.discount * self.distinct[rows].double()
-        return torch.where(totals > 0, (kept + passed_on * lower) / totals.clamp_min(1), lower)
+        """p(. | rows[i]) [n, V], given the lower order's distribution [n, V]; empty rows are it."""
+        totals = self.totals[rows].to(lower.dtype)
+        passed_on = self.discount * self.distinct[rows] / totals.clamp_min(1)
+        passed_on = torch.where(totals > 0, passed_on, 1.0)
+        kept = (self.counts[rows] - self.discount).clamp_min_(0) / totals.clamp_min(1)[:, None]
+        return kept.addcmul_(lower, passed_on[:, None])
 
 
-class NGramExperts:
-    """Unigram, bigram and hashed trigram, each backing off to the one before it."""
+class ContextPrediction(NamedTuple):
+    """What the context experts say of n targets, knowing only what comes before them."""
 
-    def __init__(self, vocab_size: int, trigram_buckets: int, device: torch.device) -> None:
+    log_ratios: Tensor  # [n, experts, V]: ln of each expert's p over that of its lower order
+    totals: Tensor  # int32 [n, tables]: how often each table has seen the context
+    distinct: Tensor  # int32 [n, tables]: how many tokens followed it
+
+
+class ContextExperts:
+    """One table per context kind, and the tokens that were frequent lately."""
+
+    def __init__(self, vocab_size: int, buckets: int, device: torch.device) -> None:
         self.vocab_size = vocab_size
-        self.unigram = NGramTable(1, vocab_size, UNIGRAM_DISCOUNT, device)
-        self.bigram = NGramTable(vocab_size, vocab_size, BIGRAM_DISCOUNT, device)
-        self.trigram = NGramTable(trigram_buckets, vocab_size, TRIGRAM_DISCOUNT, device)
+        self.tables = {
+            kind.name: NGramTable(
+                _row_count(kind, vocab_size, buckets), vocab_size, kind.discount, device
+            )
+            for kind in CONTEXT_KINDS
+        }
+        self.recent = torch.zeros(vocab_size, device=device)
 
-    def count(self, context: TokenContext, tokens: Tensor) -> None:
-        """Takes in targets that are already scored."""
-        for table, rows in self._tables(context):
-            table.count(rows, tokens)
+    def predict(self, tokens: Tensor, positions: Tensor) -> ContextPrediction:
+        """Predicts the targets `tokens[positions + 1]` from the tokens up to `positions`."""
+        experts = self.distributions(tokens, positions)
+        uniform = torch.full_like(experts["unigram"], 1 / self.vocab_size)
+        logs = {name: p.log() for name, p in {**experts, "uniform": uniform}.items()}
+        lowers = [kind.lower or "uniform" for kind in CONTEXT_KINDS] + ["unigram"]
+        log_ratios = torch.stack(
+            [logs[name] - logs[lower] for name, lower in zip(experts, lowers, strict=True)], dim=1
+        )
+        rows = [(table, self._rows(kind, tokens, positions)) for kind, table in self._tables()]
+        return ContextPrediction(
+            log_ratios,
+            torch.stack([table.totals[row] for table, row in rows], dim=1),
+            torch.stack([table.distinct[row] for table, row in rows], dim=1),
+        )
 
-    def probabilities(self, context: TokenContext, targets: Tensor) -> Tensor:
-        """Each expert's probability of each target, float64 [n, 3]."""
-        experts = []
-        lower = self._uniform(*targets.shape)
-        for table, rows in self._tables(context):
-            lower = table.probability(rows, targets, lower)
-            experts.append(lower)
-        return torch.stack(experts, dim=-1)
+    def distributions(self, tokens: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        """Each expert's whole distribution after each of `positions`, float32 [n, V]."""
+        shape = (len(positions), self.vocab_size)
+        uniform = torch.full(shape, 1 / self.vocab_size, device=tokens.device)
+        experts: dict[str, Tensor] = {}
+        for kind, table in self._tables():
+            lower = uniform if kind.lower is None else experts[kind.lower]
+            experts[kind.name] = table.distribution(self._rows(kind, tokens, positions), lower)
+        weighed = self.recent + RECENT_PRIOR_TOKENS * experts["unigram"]
+        experts["recent"] = weighed / (self.recent.sum() + RECENT_PRIOR_TOKENS)
+        return experts
 
-    def distributions(self, context: TokenContext) -> Tensor:
-        """Each expert's whole distribution at each context, float64 [n, 3, V]."""
-        experts = []
-        lower = self._uniform(context.previous.numel(), self.vocab_size)
-        for table, rows in self._tables(context):
-            lower = table.distribution(rows, lower)
-            experts.append(lower)
-        return torch.stack(experts, dim=1)
+    def count(self, tokens: Tensor, positions: Tensor) -> None:
+        """Takes in the targets of consecutive `positions`, all of them scored."""
+        targets = tokens[positions + 1]
+        for kind, table in self._tables():
+            table.count(self._rows(kind, tokens, positions), targets)
+        ages = torch.arange(len(targets) - 1, -1, -1, device=tokens.device)
+        self.recent *= RECENT_DECAY ** len(targets)
+        self.recent.index_add_(0, targets, torch.pow(RECENT_DECAY, ages.float()))
 
-    def evidence(self, context: TokenContext) -> Tensor:
-        """How often each context's trigram row was seen, int32 [n]."""
-        return self.trigram.totals[trigram_rows(context, self.trigram.totals.numel())]
+    def _tables(self) -> list[tuple[ContextKind, NGramTable]]:
+        return [(kind, self.tables[kind.name]) for kind in CONTEXT_KINDS]
 
-    def _uniform(self, *shape: int) -> Tensor:
-        device = self.unigram.totals.device
-        return torch.full(shape, 1 / self.vocab_size, dtype=torch.float64, device=device)
+    def _rows(self, kind: ContextKind, tokens: Tensor, positions: Tensor) -> Tensor:
+        """The table row of each context, int64 [n]; before the stream lies its first token."""
+        rows = torch.zeros_like(positions)
+        for offset in kind.offsets:
+            rows = rows * HASH_MULTIPLIER + tokens[(positions - offset).clamp_min(0)]
+        return rows % len(self.tables[kind.name].totals)
 
-    def _tables(self, context: TokenContext) -> list[tuple[NGramTable, Tensor]]:
-        return [
-            (self.unigram, torch.zeros_like(context.previous)),
-            (self.bigram, context.previous),
-            (self.trigram, trigram_rows(context, self.trigram.totals.numel())),
-        ]
+
+def _row_count(kind: ContextKind, vocab_size: int, buckets: int) -> int:
+    """A context of no or one token has a row of its own; longer ones are hashed."""
+    return (1, vocab_size)[len(kind.offsets)] if len(kind.offsets) < 2 else buckets

@@ -1,16 +1,12 @@
 """Score-first test-time training: the score of a model that learns from what it has scored.
 
-The stream is cut into chunks, and every chunk goes through three steps in this order:
+The stream is cut into chunks, and every chunk goes through two steps in this order:
 1. SCORE  its targets, under inference mode, with the Polyak-averaged weights;
-2. COUNT  its targets into the mixer, if there is one;
-3. TRAIN  on its tokens (not after the last chunk: nothing is left to gain by it).
+2. TRAIN  on its tokens (not after the last chunk: nothing is left to gain by it).
 Each target is scored once, before anything has learned from it, and that first score is the one
-that counts.
-
-The compliant mixer counts inside step 1, block by block, each block after all of it is scored.
+that counts. A mixer learns inside step 1, block by block, each block after all of it is scored.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,8 +20,9 @@ from hedge_record.data.byte_table import ByteTable
 from hedge_record.errors import RecordError
 from hedge_record.evaluation.adaptation import Adaptation, chunk_learning_rate
 from hedge_record.evaluation.bits_per_byte import Score
-from hedge_record.evaluation.ranks import score_over_ranks, share_of_rank
+from hedge_record.evaluation.ranks import score_over_ranks
 from hedge_record.evaluation.sliding import target_nll
+from hedge_record.evaluation.temperature import adaptive_temperature
 from hedge_record.evaluation.windows import Window, WindowBatch, plan_windows, window_batches
 from hedge_record.model.gpt import GPT
 from hedge_record.progress import Reporter
@@ -34,11 +31,17 @@ from hedge_record.progress import Reporter
 class Mixer(Protocol):
     """Blends the model with experts that learn from scored tokens."""
 
-    def score_batch(self, batch: WindowBatch, tokens: Tensor) -> Tensor:
-        """NLL [n] of the scored positions of `batch`, windows over `tokens` [N + 1]."""
+    def take(self, batch: WindowBatch, logits: Tensor) -> None:
+        """The next batch of a chunk, with the model's `logits` [n, V] at its scored positions.
 
-    def count_chunk(self, tokens: Tensor, end: int) -> None:
-        """Takes in the scored targets of all positions before `end`."""
+        Their temperature is applied. Every rank calls this equally often.
+        """
+
+    def finish_chunk(self, tokens: Tensor, end: int) -> Tensor:
+        """NLL [n] of what this rank took of the chunk that ends before position `end`.
+
+        All targets of the chunk are scored then, and may be learned from.
+        """
 
     def figures(self) -> dict[str, float]:
         """What the mixer learned: expert weights and the like."""
@@ -82,9 +85,7 @@ def score_first_ttt(
     try:
         for index, (begin, end, windows) in enumerate(chunks):
             with adaptation.averaged_weights(), torch.inference_mode():
-                scored = _score_chunk(model, tokens, windows, table, config, mixer)
-            if mixer is not None:
-                mixer.count_chunk(tokens, end)
+                scored = _score_chunk(model, tokens, end, windows, table, config, mixer)
             if index < len(chunks) - 1:
                 rate = chunk_learning_rate(index, len(chunks), config)
                 adaptation.train(tokens[begin : end + 1], rate)
@@ -134,33 +135,23 @@ def plan_chunks(
 def _score_chunk(
     model: GPT,
     tokens: Tensor,
+    end: int,
     windows: Sequence[Window],
     table: ByteTable,
     config: EvaluationConfig,
     mixer: Mixer | None,
 ) -> tuple[Score, Score]:
     """This rank's part of a chunk: the claimed score, and that of the model alone."""
-    mixed = neural = Score()
-    for batch in window_batches(model, tokens, share_of_rank(windows), config):
-        tempered = batch._replace(logits=adaptive_temperature(batch.logits, config.temperature))
-        target_bytes = batch.scored(table.target_bytes(batch.inputs, batch.targets))
-        nll = target_nll(batch.scored(tempered.logits), batch.scored(batch.targets))
-        neural += Score.of(nll, target_bytes)
+    # A window before this chunk may have scored all of it.
+    neural = [tokens.new_zeros(0, dtype=torch.float32)]
+    target_bytes = [tokens.new_zeros(0)]
+    for batch in window_batches(model, tokens, windows, config):
+        logits = adaptive_temperature(batch.scored_logits(), config.temperature)
+        neural.append(target_nll(logits, batch.scored(batch.targets)))
+        target_bytes.append(batch.scored(table.target_bytes(batch.inputs, batch.targets)))
         if mixer is not None:
-            nll = mixer.score_batch(tempered, tokens)
-        mixed += Score.of(nll, target_bytes)
-    return mixed, neural
-
-
-def adaptive_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """`logits` [..., V] divided by a temperature that falls with confidence; 1 changes nothing.
-
-    1 - (1 - temperature) * (1 - H / ln V), H the entropy: a sure prediction is sharpened fully, a
-    uniform one not at all. It depends on the past alone, and the softmax stays a softmax.
-    """
-    if temperature == 1:
-        return logits
-    log_probs = torch.log_softmax(logits, dim=-1)
-    entropy = -(log_probs.exp() * log_probs).sum(-1, keepdim=True)
-    sharpness = (1 - temperature) * (1 - entropy / math.log(logits.shape[-1]))
-    return logits / (1 - sharpness).clamp(0.9, 1.05)
+            mixer.take(batch, logits)
+    alone = Score.of(torch.cat(neural), torch.cat(target_bytes))
+    if mixer is None:
+        return alone, alone
+    return Score.of(mixer.finish_chunk(tokens, end), torch.cat(target_bytes)), alone

@@ -15,6 +15,7 @@ from torch import Tensor
 from hedge_record.config import EvaluationConfig
 from hedge_record.errors import RecordError
 from hedge_record.model.gpt import GPT
+from hedge_record.training.distributed import current_ranks
 
 
 class Window(NamedTuple):
@@ -36,21 +37,32 @@ class Window(NamedTuple):
 
 
 class WindowBatch(NamedTuple):
-    """Some windows with the model's float32 logits [B, T, V]; shorter rows are padded with 0."""
+    """Some windows and what the model makes of them; shorter rows are padded with 0.
 
+    Logits take far more memory than anything else, so they are projected where they are asked for.
+    """
+
+    model: GPT
     windows: Sequence[Window]
-    inputs: Tensor
-    targets: Tensor
-    logits: Tensor
+    inputs: Tensor  # int64 [B, T]
+    targets: Tensor  # int64 [B, T]
+    hidden: Tensor  # [B, T, width]
 
     def scored(self, values: Tensor) -> Tensor:
         """The entries of `values` [B, T, ...] at scored positions: [n, ...] in stream order."""
-        return torch.cat(
-            [
-                row[window.scored_from : window.length]
-                for row, window in zip(values, self.windows, strict=True)
-            ]
+        rows = (
+            row[window.scored_from : window.length]
+            for row, window in zip(values, self.windows, strict=True)
         )
+        return torch.cat([values[:0].flatten(0, 1), *rows])
+
+    def scored_logits(self) -> Tensor:
+        """Float32 logits [n, V] of the scored positions, in stream order."""
+        return self.model.project(self.scored(self.hidden)).float()
+
+    def all_logits(self) -> Tensor:
+        """Float32 logits [B, T, V] of every position."""
+        return self.model.project(self.hidden).float()
 
     def lengths(self) -> list[int]:
         """The unpadded length of each window."""
@@ -88,15 +100,20 @@ def plan_windows(
 def window_batches(
     model: GPT, tokens: Tensor, windows: Sequence[Window], config: EvaluationConfig
 ) -> Iterator[WindowBatch]:
-    """Runs `model` over `windows`, `batch_windows` at a time.
+    """Runs `model` over this rank's part of `windows`, `batch_windows` at a time.
 
-    Rows always have `sequence_length` positions: the rotary base depends on the length of a row,
-    so a score would otherwise depend on which windows share a batch. Call it in inference mode.
+    Ranks of torch.distributed share out every run of `batch_windows` times their number, so that
+    all of them together advance through the stream in order; each yields equally many batches,
+    the last of which may hold no window. Rows always have `sequence_length` positions: the rotary
+    base depends on the length of a row, so a score would otherwise depend on which windows share
+    a batch. Call it in inference mode.
     """
-    for first in range(0, len(windows), config.batch_windows):
-        batch = windows[first : first + config.batch_windows]
+    ranks = current_ranks()
+    together = config.batch_windows * ranks.world_size
+    for first in range(0, len(windows), together):
+        batch = ranks.share_of(windows[first : first + together])
         rows = tokens.new_zeros(len(batch), config.sequence_length + 1)
         for row, window in zip(rows, batch, strict=True):
             row[: window.length + 1] = tokens[window.start : window.end + 1]
         inputs, targets = rows[:, :-1], rows[:, 1:]
-        yield WindowBatch(batch, inputs, targets, model.forward_logits(inputs).float())
+        yield WindowBatch(model, batch, inputs, targets, model.hidden(inputs))

@@ -77,14 +77,17 @@ class GPT(nn.Module):
 
     def forward_logits(self, input_ids: Tensor) -> Tensor:
         """input_ids [B, T] int64 -> logits [B, T, V], between -softcap and softcap."""
-        hidden = self._hidden(input_ids)
+        return self.project(self.hidden(input_ids))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Residual stream [..., width] as `hidden` returns it -> logits [..., V]."""
         logits = (
             F.linear(hidden, self.tok_emb.weight) if self.lm_head is None else self.lm_head(hidden)
         )
         softcap = self.config.logit_softcap
         return softcap * torch.tanh(logits / softcap)
 
-    def _hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor) -> Tensor:
         """The normed residual stream after the last block, [B, T, width]."""
         x = self.tok_emb(input_ids) + self.bigram(input_ids)
         x = self.smear(F.rms_norm(x, (self.config.width,)))

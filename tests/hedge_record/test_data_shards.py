@@ -103,19 +103,21 @@ def test_tokens_outside_the_vocabulary_are_named(tmp_path: Path) -> None:
 def test_ranks_take_disjoint_spans_of_one_stream(tmp_path: Path) -> None:
     paths = shards(tmp_path, 200)
     spans = []
-    for rank in range(2):
-        loader = BatchLoader(TokenStream(paths), rank, 2, CPU)
-        inputs, targets = loader.next_batch(64, 8, 2)
-        assert inputs.shape == targets.shape == (2, 8)
-        assert torch.equal(inputs.flatten()[1:], targets.flatten()[:-1])
-        spans.append([*inputs.flatten().tolist(), int(targets[-1, -1])])
-    assert spans == [list(range(17)), list(range(17, 34))]
+    for own in ([0], [1, 2]):
+        loader = BatchLoader(TokenStream(paths), CPU)
+        inputs, targets = loader.next_step(48, 8, 3, own)
+        assert inputs.shape == targets.shape == (len(own), 2, 8)
+        for span_inputs, span_targets in zip(inputs, targets, strict=True):
+            assert torch.equal(span_inputs.flatten()[1:], span_targets.flatten()[:-1])
+            spans.append([*span_inputs.flatten().tolist(), int(span_targets[-1, -1])])
+        assert loader.stream.state()["position"] == 51
+    assert spans == [list(range(17)), list(range(17, 34)), list(range(34, 51))]
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path: Path) -> None:
-    loader = BatchLoader(TokenStream(shards(tmp_path, 200)), 0, 3, CPU)
-    with pytest.raises(RecordError, match="over 3 ranks x 1 micro-batches"):
-        loader.next_batch(64, 8, 1)
+    loader = BatchLoader(TokenStream(shards(tmp_path, 200)), CPU)
+    with pytest.raises(RecordError, match="over 3 micro-batches"):
+        loader.next_step(64, 8, 3, [0])
 
 
 def test_validation_tokens_come_whole_and_in_order(tmp_path: Path) -> None:

@@ -20,13 +20,10 @@ from hedge_record.errors import RecordError
 from hedge_record.evaluation.adaptation import adapted_parameters, chunk_learning_rate
 from hedge_record.evaluation.bits_per_byte import Score
 from hedge_record.evaluation.make_mixer import make_mixer
+from hedge_record.evaluation.ngram import EXPERT_NAMES
 from hedge_record.evaluation.sliding import score_sliding
-from hedge_record.evaluation.ttt import (
-    AdaptiveScore,
-    adaptive_temperature,
-    plan_chunks,
-    score_first_ttt,
-)
+from hedge_record.evaluation.temperature import adaptive_temperature
+from hedge_record.evaluation.ttt import AdaptiveScore, plan_chunks, score_first_ttt
 from hedge_record.evaluation.windows import plan_windows
 from hedge_record.model.gpt import GPT
 from hedge_record.progress import SilentReporter
@@ -42,7 +39,7 @@ CONFIG = EvaluationConfig(
     ttt_batch_sequences=2,
     ttt_lr=1e-3,
     mixer_block_tokens=16,
-    trigram_buckets=97,
+    ngram_buckets=97,
 )
 
 
@@ -189,12 +186,7 @@ def test_without_epochs_the_adapted_model_is_the_fixed_one() -> None:
     config = replace(CONFIG, ttt_epochs=0, temperature=1.0)
     adaptive = adapt(model, tokens, config)
     assert adaptive.neural.nats == pytest.approx(slide(model, tokens, config).nats, rel=1e-6)
-    assert set(adaptive.mixer_figures) == {
-        "weight_neural",
-        "weight_unigram",
-        "weight_bigram",
-        "weight_trigram",
-    }
+    assert set(adaptive.mixer_figures) == {f"weight_{name}" for name in EXPERT_NAMES}
 
 
 def test_chunks_hold_their_windows_even_when_a_window_spans_chunks() -> None:
@@ -257,10 +249,12 @@ def _score_as_rank(rank: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_scores_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_scores_do_not_depend_on_the_number_of_ranks(ranks: int, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=_score_as_rank, args=(rank, 2, str(tmp_path))) for rank in range(2)
+        context.Process(target=_score_as_rank, args=(rank, ranks, str(tmp_path)))
+        for rank in range(ranks)
     ]
     for process in processes:
         process.start()
@@ -270,7 +264,7 @@ def test_scores_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
     config = replace(CONFIG, mixer_block_tokens=24)
     model, tokens = tiny_model(), stream(300)
     alone = (slide(model, tokens, config), adapt(model, tokens, config))
-    for rank in range(2):
+    for rank in range(ranks):
         sliding, adaptive = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         pairs = [
             (sliding, alone[0]),

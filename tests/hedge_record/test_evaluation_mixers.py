@@ -1,6 +1,8 @@
 """The mixers: when a mixture is a probability distribution, and when it is not."""
 
 import math
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,16 +13,24 @@ from torch import Tensor
 
 from hedge_record.evaluation.hedge_mixer import HedgeMixer
 from hedge_record.evaluation.mixture import CompliantMixer
-from hedge_record.evaluation.ngram import NGramExperts, NGramTable, TokenContext, context_of
+from hedge_record.evaluation.ngram import CONTEXT_KINDS, ContextExperts, NGramTable
 from hedge_record.evaluation.windows import Window, WindowBatch
 
 VOCAB = 64
 CPU = torch.device("cpu")
+# Stands in for a model whose logits are known.
+LOGITS_AS_HIDDEN = cast(Any, SimpleNamespace(project=lambda hidden: hidden))
 
 
 def compliant_mixer(block_tokens: int = 16) -> CompliantMixer:
     # Fewer buckets than contexts: rows are shared by collisions.
-    return CompliantMixer(VOCAB, trigram_buckets=97, block_tokens=block_tokens, device=CPU)
+    return CompliantMixer(VOCAB, buckets=97, block_tokens=block_tokens, device=CPU)
+
+
+def hedge_mixer(gate_tokens: int) -> HedgeMixer:
+    return HedgeMixer(
+        VOCAB, buckets=97, eta=0.1, gate_tokens=gate_tokens, temperature=1.0, device=CPU
+    )
 
 
 def random_logits(positions: int, seed: int, size: float = 3.0) -> Tensor:
@@ -36,6 +46,7 @@ def batch_of(tokens: Tensor, logits: Tensor, windows: list[Window]) -> WindowBat
     """A batch whose model predicts position p by `logits[p]` in every window."""
     rows = [slice(window.start, window.end) for window in windows]
     return WindowBatch(
+        LOGITS_AS_HIDDEN,
         windows,
         torch.stack([tokens[:-1][row] for row in rows]),
         torch.stack([tokens[1:][row] for row in rows]),
@@ -50,8 +61,8 @@ def scored_stream(mixer: CompliantMixer, tokens: Tensor, logits: Tensor, size: i
         windows = [Window(start, 8, 0) for start in range(chunk, chunk + 64, 8)]
         for first in range(0, len(windows), size):
             batch = batch_of(tokens, logits, windows[first : first + size])
-            nll.append(mixer.score_batch(batch, tokens))
-        mixer.count_chunk(tokens, chunk + 64)
+            mixer.take(batch, batch.scored_logits())
+        nll.append(mixer.finish_chunk(tokens, chunk + 64))
     return torch.cat(nll)
 
 
@@ -78,12 +89,50 @@ def test_ngram_rows_sum_to_one_and_totals_match_counts(
     assert torch.allclose(distribution.sum(1), torch.ones(5, dtype=torch.float64), atol=1e-12)
 
 
-def test_an_ngram_without_counts_is_uniform() -> None:
-    experts = NGramExperts(VOCAB, 97, CPU)
-    context = context_of(stream(9), torch.arange(8))
-    assert torch.allclose(
-        experts.distributions(context), torch.tensor(1 / VOCAB, dtype=torch.float64)
-    )
+def test_context_experts_without_counts_are_uniform() -> None:
+    experts = ContextExperts(VOCAB, 97, CPU)
+    for expert in experts.distributions(stream(9), torch.arange(8)).values():
+        assert torch.allclose(expert, torch.tensor(1 / VOCAB))
+
+
+@pytest.mark.parametrize("counted", [0, 1, 5, 500])
+def test_every_context_expert_is_a_distribution_and_tells_its_ratio(counted: int) -> None:
+    experts = ContextExperts(VOCAB, 97, CPU)
+    tokens, positions = stream(601), torch.arange(counted, counted + 50)
+    experts.count(tokens, torch.arange(counted))
+    distributions = experts.distributions(tokens, positions)
+    for expert in distributions.values():
+        assert (expert > 0).all()
+        assert torch.allclose(expert.sum(1), torch.ones(50), atol=1e-5)
+    ratios = experts.predict(tokens, positions).log_ratios
+    for index, kind in enumerate(CONTEXT_KINDS):
+        lower = distributions[kind.lower] if kind.lower else torch.tensor(1 / VOCAB)
+        assert torch.allclose(ratios[:, index], (distributions[kind.name] / lower).log(), atol=1e-4)
+
+
+def test_contexts_are_the_tokens_that_their_kind_names() -> None:
+    """What followed a context once is foretold when every named token comes back, and only then."""
+    tokens = torch.tensor([1, 2, 3, 4, 9, 60, 2, 3, 4, 5, 1, 2, 3, 4, 0])
+    experts = ContextExperts(VOCAB, 65_536, CPU)
+    experts.count(tokens, torch.arange(4))  # the last counted target: 9, after 1 2 3 4
+    seen = experts.predict(tokens, torch.tensor([8, 13])).totals > 0
+    names = [kind.name for kind in CONTEXT_KINDS]
+    # At position 8 the tokens 2 3 4 came back after a 60, at 13 after the 1 of before.
+    assert dict(zip(names, seen[0].tolist(), strict=True)) == {
+        "unigram": True, "bigram": True, "trigram": True, "4-gram": True, "5-gram": False,
+        "skip": True,
+    }  # fmt: skip
+    assert seen[1].all()
+
+
+def test_recent_tokens_fade_alike_in_blocks_of_any_size() -> None:
+    tokens = stream(301)
+    whole, parts = ContextExperts(VOCAB, 97, CPU), ContextExperts(VOCAB, 97, CPU)
+    whole.count(tokens, torch.arange(300))
+    for first in range(0, 300, 50):
+        parts.count(tokens, torch.arange(first, first + 50))
+    assert torch.allclose(whole.recent, parts.recent, rtol=1e-4)
+    assert whole.recent.sum() == pytest.approx((1 - 0.998**300) / 0.002, rel=1e-3)
 
 
 @pytest.mark.parametrize("scored_chunks", [0, 1, 8])
@@ -93,29 +142,20 @@ def test_compliant_mixture_sums_to_one_in_every_state(scored_chunks: int, size: 
     tokens = stream(64 * 8 + 1)
     logits = random_logits(64 * 8, seed=2)
     scored_stream(mixer, tokens, logits[: 64 * scored_chunks], size=4)
-    context = context_of(tokens, torch.arange(200, 264))
-    distribution = mixer.distribution(random_logits(64, seed=3, size=size), context)
-    assert (distribution >= 0).all()
-    assert torch.allclose(distribution.sum(1), torch.ones(64, dtype=torch.float64), atol=1e-5)
-    weights = mixer.weights()
-    assert torch.allclose(weights.sum(1), torch.ones(len(weights), dtype=torch.float64))
+    logits = random_logits(64, seed=3, size=size)
+    mixture = mixer.mix(logits, tokens, torch.arange(200, 264)).log_probs.exp()
+    assert torch.allclose(mixture.sum(1), torch.ones(64, dtype=torch.float64), atol=1e-9)
 
 
-def test_compliant_mixture_also_sums_to_one_when_asked_target_by_target() -> None:
-    mixer = compliant_mixer()
-    tokens = stream(257)
-    scored_stream(mixer, tokens, random_logits(256, seed=2), size=4)
-    logits = random_logits(40, seed=5)
-    context = context_of(tokens, torch.arange(10, 50))
-    asked = torch.stack(
-        [
-            torch.exp(-mixer.mix(logits, context, torch.full((40,), token)).nll)
-            for token in range(VOCAB)
-        ],
-        dim=1,
-    )
-    assert torch.allclose(asked, mixer.distribution(logits, context), atol=1e-12)
-    assert torch.allclose(asked.sum(1), torch.ones(40, dtype=torch.float64), atol=1e-5)
+def test_compliant_score_is_the_targets_entry_of_the_whole_row() -> None:
+    """Asked for every token of the vocabulary in the target's place, scores sum to one."""
+    tokens, logits = stream(257), random_logits(256, seed=2)
+    total = torch.zeros(1, dtype=torch.float64)
+    for token in range(VOCAB):
+        asked = tokens.clone()
+        asked[256] = token
+        total += torch.exp(-scored_stream(compliant_mixer(), asked, logits, 8)[-1])
+    assert total.item() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("block_tokens", [4, 16, 24, 1000])
@@ -143,9 +183,36 @@ def test_compliant_mixer_counts_each_target_once() -> None:
     tokens = stream(257)
     mixer = compliant_mixer(block_tokens=24)
     scored_stream(mixer, tokens, random_logits(256, seed=4), 3)
-    counts = mixer.experts.unigram.counts[0].long()
+    counts = mixer.experts.tables["unigram"].counts[0].long()
     assert torch.equal(counts, tokens[1:].bincount(minlength=VOCAB))
-    assert mixer.shares.sum().item() == pytest.approx(256 + compliant_mixer().shares.sum().item())
+    assert mixer.position == 256
+
+
+def test_compliant_weights_follow_the_gradient_of_the_log_likelihood() -> None:
+    tokens, logits = stream(257), random_logits(256, seed=4)
+    mixer = compliant_mixer()
+    scored_stream(mixer, tokens, logits[:128], 8)
+    weights = [of_set.clone().requires_grad_() for of_set in mixer.weight_sets]
+    positions = torch.arange(128, 136)
+    mixer.weight_sets = weights
+    block = mixer.mix(logits[128:136], tokens, positions)
+    torch.autograd.backward(block.log_probs[torch.arange(8), tokens[129:137]].sum())
+    before = [of_set.detach().clone() for of_set in weights]
+    mixer.weight_sets = [of_set.clone() for of_set in before]
+    mixer.score(logits[128:136], tokens)
+    for old, new, learned in zip(before, mixer.weight_sets, weights, strict=True):
+        assert learned.grad is not None
+        assert torch.allclose(new - old, 0.002 * learned.grad, atol=1e-6)
+
+
+def test_a_full_weight_cell_steps_no_further_in_a_longer_block() -> None:
+    tokens = torch.zeros(4097, dtype=torch.int64)
+    short, long = compliant_mixer(16), compliant_mixer(4096)
+    logits = torch.zeros(4096, VOCAB)
+    start = short.weight_sets[0].clone()
+    short.score(logits[:16], tokens)
+    long.score(logits, tokens)
+    assert torch.allclose(short.weight_sets[0] - start, long.weight_sets[0] - start, atol=1e-6)
 
 
 def test_compliant_mixture_beats_an_uninformed_model_and_keeps_up_with_a_perfect_one() -> None:
@@ -159,16 +226,9 @@ def test_compliant_mixture_beats_an_uninformed_model_and_keeps_up_with_a_perfect
     assert scored_stream(compliant_mixer(), tokens, perfect, 8).mean() < 0.1
 
 
-def test_trigram_context_of_a_stream_is_its_two_last_tokens() -> None:
-    context = context_of(torch.tensor([5, 6, 7, 8]), torch.arange(3))
-    assert context == TokenContext(context.before_previous, context.previous)
-    assert context.before_previous.tolist() == [5, 5, 6]
-    assert context.previous.tolist() == [5, 6, 7]
-
-
 def test_submitted_mixture_takes_more_than_it_may() -> None:
     """The entropy expert: a confident model that is always wrong scores better than chance."""
-    mixer = HedgeMixer(VOCAB, trigram_buckets=97, eta=0.1, gate_tokens=10, device=CPU)
+    mixer = hedge_mixer(gate_tokens=10)
     mixer.count(stream(1000))
     inputs = stream(65)[:-1].view(1, 64)
     targets = stream(65)[1:].view(1, 64)
@@ -182,17 +242,17 @@ def test_submitted_mixture_takes_more_than_it_may() -> None:
 
 
 def test_submitted_mixer_reports_the_mass_of_what_it_scored() -> None:
-    mixer = HedgeMixer(VOCAB, trigram_buckets=97, eta=0.1, gate_tokens=100, device=CPU)
+    mixer = hedge_mixer(gate_tokens=100)
     tokens, logits = stream(257), random_logits(256, seed=4)
     first = batch_of(tokens, logits, [Window(0, 128, 0)])
     neural = torch.nn.functional.cross_entropy(logits[:128], tokens[1:129], reduction="none")
-    assert torch.allclose(mixer.score_batch(first, tokens), neural)
-    mixer.count_chunk(tokens, 128)
+    mixer.take(first, first.scored_logits())
+    assert torch.allclose(mixer.finish_chunk(tokens, 128), neural)
     assert mixer.figures()["mean_log_mass"] == 0
     second = batch_of(tokens, logits, [Window(64, 128, 64)])
-    mass = second.scored(mixer.log_mass(second.logits, second.inputs))
-    mixer.score_batch(second, tokens)
+    mass = second.scored(mixer.log_mass(second.all_logits(), second.inputs))
+    mixer.take(second, second.scored_logits())
     assert mixer.figures()["mean_log_mass"] == pytest.approx(mass.sum().item() / 192, rel=1e-5)
-    mixer.count_chunk(tokens, 256)
+    mixer.finish_chunk(tokens, 256)
     # Position 128's input closes one chunk's count and opens the next.
     assert mixer.counted == 257 + 1

@@ -19,7 +19,12 @@ VOCAB = 64
 
 def warm_hedge_mixer() -> HedgeMixer:
     mixer = HedgeMixer(
-        VOCAB, trigram_buckets=65_536, eta=0.1, gate_tokens=10_000, device=torch.device("cpu")
+        VOCAB,
+        buckets=65_536,
+        eta=0.1,
+        gate_tokens=10_000,
+        temperature=1.0,
+        device=torch.device("cpu"),
     )
     mixer.count(torch.tensor(lcg(12_000, VOCAB, seed=7)))
     return mixer

@@ -23,7 +23,12 @@ from hedge_record.model.gpt import GPT
 from hedge_record.model.linear import set_fake_quantization
 from hedge_record.progress import SilentReporter
 from hedge_record.training.checkpoint import CHECKPOINT_NAME, fingerprint_of, with_checksum
-from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
+from hedge_record.training.distributed import (
+    LOST_RANK,
+    Ranks,
+    connected_ranks,
+    sum_over_ranks,
+)
 from hedge_record.training.loop import TrainingResult, train
 from hedge_record.training.quantization import crown_q_penalty, fake_quantization_of
 from hedge_record.training.trainer import Trainer
@@ -257,12 +262,14 @@ def test_micro_batches_average_and_the_penalty_counts_once(shard: Path) -> None:
     training = replace(TRAINING, micro_batches=4, crown_q_lambda=1e3)
     model = fresh_model()
     set_fake_quantization(model, fake_quantization_of(CONFIG))
-    loader = BatchLoader(TokenStream([shard]), 0, 1, CPU)
-    batches = [loader.next_batch(256, 32, 4) for _ in range(4)]
+    loader = BatchLoader(TokenStream([shard]), CPU)
+    batches = zip(*loader.next_step(256, 32, 4, range(4)), strict=True)
     objective = sum(model(*batch) for batch in batches) / 4 + 1e3 * crown_q_penalty(model, 15)
     expected = torch.autograd.grad(objective, list(model.parameters()))
-    for gradient, own in zip(expected, accumulated(shard, training), strict=True):
-        assert torch.allclose(gradient, own, atol=1e-6)
+    for merged in (False, True):
+        own = accumulated(shard, replace(training, merge_micro_batches=merged))
+        for gradient, accumulated_gradient in zip(expected, own, strict=True):
+            assert torch.allclose(gradient, accumulated_gradient, atol=1e-6)
 
 
 def test_a_gradient_beyond_the_clip_is_shortened(shard: Path) -> None:
@@ -280,11 +287,11 @@ def test_a_gradient_beyond_the_clip_is_shortened(shard: Path) -> None:
     assert momentum_norm(1e-3) < min(1e-3, free / 10)
 
 
-def test_a_batch_that_does_not_split_over_the_ranks_is_refused(
+def test_more_ranks_than_micro_batches_are_refused(
     shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hedge_record.training.trainer.current_ranks", lambda: Ranks(0, 3))
-    with pytest.raises(RecordError, match="2 micro-batches do not split over 3 ranks"):
+    with pytest.raises(RecordError, match="2 micro-batches are too few for 3 ranks"):
         Trainer(fresh_model(), TokenStream([shard]), CONFIG, CPU)
 
 
@@ -309,9 +316,8 @@ TWO_RANKS = """
 import sys
 from pathlib import Path
 import torch
-from dataclasses import replace
 sys.path[:0] = [{root!r}, {golden!r}, {here!r}]
-from hedge_record.training.distributed import average_gradients, connected_ranks
+from hedge_record.training.distributed import connected_ranks, sum_gradients
 from test_training_run import CONFIG, TRAINING, fresh_model
 from hedge_record.data.shards import TokenStream
 from hedge_record.progress import SilentReporter
@@ -321,7 +327,7 @@ torch.set_num_threads(1)
 with connected_ranks() as (ranks, device):
     gradients = [torch.full((2, 3), 1.0 + ranks.rank), torch.full((4,), 3.0 * ranks.rank)]
     gradients.append(torch.full((2,), 2.0 * ranks.rank, dtype=torch.bfloat16))
-    average_gradients(gradients)
+    sum_gradients(gradients)
     model = fresh_model()
     with torch.no_grad():  # ranks that start apart must end together
         model.smear.gate.add_(ranks.rank)
@@ -333,35 +339,85 @@ with connected_ranks() as (ranks, device):
 """
 
 
-def test_two_ranks_agree_with_each_other_and_with_one(
-    run: Run, shard: Path, tmp_path: Path
-) -> None:
+def torchrun(script: str, folder: Path, shard: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script of this module on two ranks."""
     here = Path(__file__).parent
-    script = tmp_path / "two_ranks.py"
-    script.write_text(
-        TWO_RANKS.format(
+    path = folder / "script.py"
+    path.write_text(
+        script.format(
             root=str(here.parents[1]),
             golden=str(here.parent / "golden"),
             here=str(here),
             shard=str(shard),
-            out=str(tmp_path),
+            out=str(folder),
         )
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    subprocess.run(
-        [*command, "--nproc_per_node=2", str(script)],
-        check=True,
+    return subprocess.run(
+        [*command, "--nproc_per_node=2", str(path)],
+        check=False,
         capture_output=True,
-        timeout=120,
+        text=True,
+        timeout=300,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_two_ranks_agree_with_each_other_and_with_one(
+    run: Run, shard: Path, tmp_path: Path
+) -> None:
+    result = torchrun(TWO_RANKS, tmp_path, shard)
+    assert result.returncode == 0, result.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
-    means = [torch.full((2, 3), 1.5), torch.full((4,), 1.5), torch.ones(2, dtype=torch.bfloat16)]
-    assert all(map(torch.equal, first["gradients"], means))
-    assert all(map(torch.equal, second["gradients"], means))
+    sums = [torch.full((2, 3), 3.0), torch.full((4,), 3.0), torch.full((2,), 2.0).bfloat16()]
+    assert all(map(torch.equal, first["gradients"], sums))
+    assert all(map(torch.equal, second["gradients"], sums))
     assert first["losses"] == second["losses"]
     assert first["seconds"] == second["seconds"]
     assert same(first["ema"], second["ema"])
     alone = run()
     # The spans of two ranks and of two micro-batches are cut alike: the batches are the same.
     assert np.array(first["losses"]) == pytest.approx(np.array(alone.losses), abs=2e-3)
+
+
+LOST_RANK_SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import torch
+sys.path[:0] = [{root!r}, {golden!r}, {here!r}]
+from hedge_record.errors import RecordError
+from hedge_record.training.distributed import connected_ranks
+from test_training_run import CONFIG, fresh_model
+from hedge_record.data.shards import TokenStream
+from hedge_record.progress import SilentReporter
+from hedge_record.training.loop import train
+from hedge_record.training.trainer import Trainer
+
+torch.set_num_threads(1)
+optimize = Trainer.optimize
+def optimize_or_die(self, step, scale):
+    if step == 7 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return optimize(self, step, scale)
+Trainer.optimize = optimize_or_die
+try:
+    with connected_ranks() as (ranks, device):
+        train(fresh_model(), TokenStream([Path({shard!r})]), CONFIG, device=device,
+              reporter=SilentReporter(), checkpoint_dir=Path({out!r}) / "checkpoints")
+except RecordError as error:
+    print(f"error: {{error}}", file=sys.stderr)
+    raise SystemExit(2)
+"""
+
+
+def test_a_killed_rank_ends_the_run_with_one_message_and_a_usable_checkpoint(
+    run: Run, shard: Path, tmp_path: Path
+) -> None:
+    result = torchrun(LOST_RANK_SCRIPT, tmp_path, shard)
+    assert result.returncode != 0
+    messages = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert messages == [f"error: {LOST_RANK}"]
+    reporter = RecordingReporter()
+    resumed = run(reporter=reporter, checkpoint_dir=tmp_path / "checkpoints")
+    assert reporter.lines[0] == "resumed:step:7/12"
+    assert np.array(resumed.losses) == pytest.approx(np.array(run().losses), abs=2e-3)
