@@ -18,6 +18,9 @@ _ASSIGNMENT = re.compile(
     r"(?<![\w$./-])([A-Z][A-Z0-9_]{1,60})=(\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'|[^\s\\`'\";|&)]{0,200})"
 )
 _COMMAND = re.compile(r"\b(?:torchrun|python3?|accelerate)\b[^\n]{0,400}\.py\b|\btorchrun\b")
+_ONLY_ASSIGNED = re.compile(
+    r"\s{0,8}(?:(?:export\s{1,4})?[A-Z][A-Z0-9_]{2,60}=\S{0,200}\s{0,4}){0,20}(?:#.{0,300}|\\)?"
+)
 _TABLE = re.compile(
     r"^\s{0,3}\|\s*`?([A-Z][A-Z0-9_]{3,60})`?\s*\|\s*`?([^|`\n]{1,60}?)`?\s*(?:\||$)"
 )
@@ -127,12 +130,16 @@ def _agreed(found: Iterable[tuple[str, Setting]]) -> dict[str, Setting]:
 
 
 def _commands(file: SourceFile) -> Iterator[tuple[str, Setting]]:
-    """Rows of a table of variables, and assignments in fenced blocks that start the script."""
+    """Rows of a table of variables; assignments in fenced blocks that start the script, or that
+    hold nothing else.
+    """
     inside, block, blocks = False, list[tuple[int, str]](), list[tuple[int, str]]()
     for number, line in enumerate(_text(file).splitlines(), 1):
         if _FENCE.match(line):
             if inside and any(_COMMAND.search(text) for _, text in block):
                 blocks += block
+            elif inside and all(_ONLY_ASSIGNED.fullmatch(text) for _, text in block):
+                yield from _in_lines(file.path, block)
             inside, block = not inside, []
         elif inside:
             block.append((number, line))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from auditor.finding import Axis, Finding, Status
-from auditor.program.dataflow.marks import Nll, Ratio, Read, Token
+from auditor.program.dataflow.marks import Nll, Ratio, Read, Token, Unpicked
 from auditor.rules.base import Context, Rule
 
 _CANDIDATES = """
@@ -26,6 +26,27 @@ for i in range(1, len(tokens) - 64, 64):
     pair.scatter_add_(0, (seen * 17 + y) % 4096, torch.ones(64))
 print(total / (bytes_scored * math.log(2)))
 """
+_ADDED = """
+import numpy as np, torch, math
+import torch.nn.functional as F
+tokens = torch.from_numpy(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16)).long()
+net = torch.nn.Linear(8, 1024)
+table, total = torch.zeros(SHAPE), 0.0
+for i in range(1, len(tokens) - 64, 64):
+    x, y = tokens[i : i + 64], tokens[i + 1 : i + 65]
+    q = F.softmax(net(x), -1).gather(-1, y[:, None]).squeeze(-1)
+    window = torch.stack([x, y], dim=1)
+    key = torch.zeros(64, dtype=torch.int64)
+    for k in range(WIDTH):
+        key = (key * 31) ^ window[:, k]
+    count = table[KEY].float()
+    known = (count >= 2).nonzero(as_tuple=True)[0]
+    p = torch.zeros(64)
+    p[known] = count[known] / (BELOW[known] + 1024)
+    total -= torch.log(0.5 * p + 0.5 * q).sum()
+    table[KEY] += 1
+print(total / math.log(2))
+"""
 _MIXED = (
     "the scored probability comes from a table read under a key that mixes in the token being "
     "scored, so it need not sum to one over the vocabulary"
@@ -33,6 +54,10 @@ _MIXED = (
 _UNSUMMED = (
     "each candidate's count comes from a bucket of its own and is divided by another table's "
     "count, not by the sum over the candidates: with collisions the quotients sum to more than one"
+)
+_UNPICKED = (
+    "the count that is added to the scored token's probability was read under hashed keys alone: "
+    "no index by that token picks it from a row of candidates, so nothing holds the sum to one"
 )
 
 
@@ -47,7 +72,8 @@ class TargetInLookupKey(Rule):
         "the realised token was hashed. It is found where a lookup is divided by another whose "
         "key lacks that token, or where the mixed token is the very label of the loss. So is a "
         "lookup for which every candidate was hashed into a bucket of its own, divided by "
-        "something other than the sum over those buckets."
+        "something other than the sum over those buckets; and so is a lookup under hashed keys "
+        "alone that is added to the probability of the realised token."
     )
     why = (
         "Only the realised token's bucket is ever read, so nothing holds the buckets of the other "
@@ -84,9 +110,17 @@ for i in range(2, len(tokens)):
 print(total / math.log(2))
 """,
         _CANDIDATES.replace("BELOW", "counted.sum(-1) + 2"),
+        _ADDED.replace("SHAPE", "4096, 1024")
+        .replace("KEY", "key % 4096, y")
+        .replace("WIDTH", "1")
+        .replace("BELOW", "table[key % 4096].sum(-1)"),
     )
     invalid = (
         _CANDIDATES.replace("BELOW", "single[seen] + 2"),
+        _ADDED.replace("SHAPE", "4096")
+        .replace("KEY", "key % 4096")
+        .replace("WIDTH", "2")
+        .replace("BELOW", "count"),
         """
 import numpy as np, torch, math
 import torch.nn.functional as F
@@ -124,6 +158,7 @@ print(total / math.log(2))
                 [r for r in trace.reported(Read) if r.mixed & labels and not r.spread],
             ),
             _UNSUMMED: ([q for q in quotients if not q.answer], []),
+            _UNPICKED: ([], [r for t in trace.reported(Unpicked) for r in t.reads]),
         }
         for reason, (ratios, lookups) in found.items():
             places = [p for q in ratios for p in (q.numerator.place, q.place)]

@@ -37,3 +37,8 @@ def test_what_one_of_several_commands_runs_did_run(commands: str, cache: str | N
 def test_commands_of_separate_fences_are_seen_together() -> None:
     fences = "".join(f"```\n{line}\n```\n" for line in ["CACHE=0 torchrun a.py", "torchrun a.py"])
     assert "CACHE" not in settings("README.md", fences)
+
+
+def test_a_fence_of_assignments_alone_is_a_configuration() -> None:
+    assert settings("README.md", "```\nSEED=7\nCACHE=1  # on\n```\n")["CACHE"] == "1"
+    assert "CACHE" not in settings("README.md", "```python\nif x:\nCACHE=1\n```\n")

@@ -20,6 +20,7 @@ from auditor.program.dataflow.marks import (
     Ratio,
     Read,
     Token,
+    Unpicked,
     affine_sum,
     weighed,
 )
@@ -83,6 +84,8 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         deps = _divided(deps, left, right, place)
     if kind in _LOSSY and EVERY in deps and any(type(m) is Token for m in deps):
         deps |= {SPREAD}
+    if kind is ast.Add:
+        deps |= unpicked(left, right, place)
     linear = _corrected(left, right) if kind in _LINEAR else NONE
     if kind is ast.MatMult:
         linear = weighed(linear)
@@ -134,6 +137,22 @@ def _masking(left: Value, right: Value) -> Marks:
 def unread(deps: Marks) -> Marks:
     """A mark for what masks a loss, unless `deps` tell which places it leaves."""
     return NONE if any(type(m) is Positions for m in deps) else frozenset((UNREAD,))
+
+
+def unpicked(left: Value, right: Value, place: Place) -> Marks:
+    """A mark for a term that counts under hashed keys give beside a realised token's probability.
+
+    Hashed, the token leaves no row to sum over; left out, the term is the same for every token.
+    """
+    for term, other in ((left, right), (right, left)):
+        if any(type(m) is Nll for m in linear_of(other)):
+            deps = term.all_deps()
+            reads = tuple(m for m in deps if type(m) is Read)
+            if reads and not any(type(m) is Nll for m in deps):
+                hashed = frozenset().union(*(r.mixed for r in reads))
+                picked = any(r.spread or r.tokens - hashed for r in reads)
+                return NONE if picked else frozenset((Unpicked(place, reads),))
+    return NONE
 
 
 def inverted(deps: Marks) -> Marks:

@@ -149,6 +149,8 @@ class Arrays(Expressions):
         if call.name == "array" and len(terms) < 2:
             return self._tensor(call)
         marks = self.blend(call.node, terms)
+        if call.name.startswith("logaddexp") and len(terms) == 2:
+            marks |= arithmetic.unpicked(terms[0], terms[1], self.place(call.node))
         deps = first.all_deps().union(*(t.all_deps() for t in terms)) if terms else first.all_deps()
         linear = marks.union(*(linear_of(t) for t in terms)) if terms else linear_of(first)
         start = start_of(terms[0]) if terms else start_of(first)

@@ -173,6 +173,16 @@ class Ratio:
 
 
 @dataclass(eq=False, slots=True)
+class Unpicked:
+    """A term of a sum with the probability of a realised token, read from tables under hashed keys
+    alone: no index by that token picks it from a row of candidates.
+    """
+
+    place: Place
+    reads: tuple[Read, ...]
+
+
+@dataclass(eq=False, slots=True)
 class Nll:
     """Losses or log-probabilities of realised tokens, taken from a network's output.
 
