@@ -15,7 +15,7 @@ from auditor.dossier import Dossier
 from auditor.finding import Finding
 from auditor.program.events import Event
 from auditor.report import history, plots, review
-from auditor.report.mass import measured
+from auditor.report.measured import masses
 from auditor.report.source_view import SourceView, code_row
 from auditor.report.tables import Cell, tables
 from auditor.report.text import html_text as _text
@@ -260,22 +260,25 @@ class _Page:
                 head = "".join(f"<th>{_text(name)}</th>" for name in table.head)
                 yield f"<div class='wide' tabindex='0'><table><thead><tr>{head}</tr></thead><tbody>"
                 for row in table.rows:
-                    yield "<tr>" + "".join(f"<td>{self._cell(c)}</td>" for c in row) + "</tr>"
+                    cells = "".join(f"<td>{self._cell(cell, row[0])}</td>" for cell in row)
+                    yield f"<tr>{cells}</tr>"
                 yield "</tbody></table></div>"
             yield "".join(f"<p class='dim'>{_text(note)}</p>" for note in table.notes)
             yield "</section>"
 
     def _masses(self) -> Iterator[str]:
-        for scorer in measured(self.dossier):
-            yield f"<section><h2>Mass of <code>{_text(scorer.name)}</code></h2>"
+        for measured in masses(self.dossier):
+            yield f"<section><h2>Mass of <code>{_text(measured.name)}</code></h2>"
             yield f"<p class='dim'>{_text(MASS_LEGEND)}</p>"
-            yield f"<div class='wide' tabindex='0'>{plots.mass(scorer)}</div></section>"
+            yield f"<div class='wide' tabindex='0'>{plots.mass(measured)}</div></section>"
 
-    def _cell(self, cell: Cell) -> str:
+    def _cell(self, cell: Cell, first: Cell) -> str:
         if cell.place is None:
             return _text(cell.text)
         if not cell.place.line:
             return f"<code>{_text(self.dossier.short(cell.text))}</code>"
+        if cell.names_file(first):
+            return f"{_text(cell.text)} <small><code>:{cell.place.line}</code></small>"
         return f"{_text(cell.text)} <small>{self._link(cell.place.path, cell.place.line)}</small>"
 
     def _rules(self) -> Iterator[str]:

@@ -173,17 +173,21 @@ def _tables(dossier: Dossier) -> list[str]:
             shown = [
                 " | ".join(markdown(text) if text != "---" else text for text in r) for r in rows
             ]
-            shown += [" | ".join(_cell(dossier, cell) for cell in row) for row in table.rows]
+            shown += [
+                " | ".join(_cell(dossier, cell, row[0]) for cell in row) for row in table.rows
+            ]
             parts.append("\n".join(f"| {text} |" for text in shown))
         parts += [markdown(note) for note in table.notes]
     return parts
 
 
-def _cell(dossier: Dossier, cell: Cell) -> str:
+def _cell(dossier: Dossier, cell: Cell, first: Cell) -> str:
     if cell.place is None:
         return markdown(cell.text)
     if not cell.place.line:
         return code_span(dossier.short(cell.text), True)
+    if cell.names_file(first):
+        return f"{markdown(cell.text)} ({code_span(f':{cell.place.line}', True)})"
     return f"{markdown(cell.text)} ({_place(dossier, cell.place, True)})"
 
 

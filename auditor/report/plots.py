@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from auditor.dossier import Dossier
-from auditor.dynamic.result import ScorerMass
 from auditor.program.events import Kind
 from auditor.report import history
+from auditor.report.measured import Masses
 from auditor.report.text import html_text as _text
 
 LANES = (Kind.SCORE, Kind.TRAIN, Kind.COUNT, Kind.EXPORT, Kind.REPORT)
-LEFT, STEP, LANE, BRACE, RADIUS = 64, 26, 24, 10, 6
+LEFT, STEP, LANE, BRACE, RADIUS = 64, 32, 24, 10, 6
 MAX_EVENTS = 120
 WIDTH, HEIGHT, MARGIN = 620, 190, 46
 
@@ -97,10 +97,10 @@ def _mark(number: int, row: history.Row, top: int, lanes: list[Kind], target: Li
     return f'<a href="{where}">{mark}</a>' if where else mark
 
 
-def mass(scorer: ScorerMass) -> str:
+def mass(measured: Masses) -> str:
     """The sum over the vocabulary at each measured position, on a logarithmic scale. On the line
     at 1 the scorer is honest; above it takes bits without paying."""
-    values = [m for m in scorer.masses if m > 0 and math.isfinite(m)]
+    values = [m for m in measured.values if m > 0 and math.isfinite(m)]
     if not values:
         return ""
     logs = [math.log2(value) for value in values]
@@ -110,7 +110,7 @@ def mass(scorer: ScorerMass) -> str:
     def y(log: float) -> float:
         return round(20 + (high - log) * scale, 1)
 
-    parts = [_opened(WIDTH, HEIGHT, f"Mass of {scorer.name} at {len(values)} positions")]
+    parts = [_opened(WIDTH, HEIGHT, f"Mass of {measured.name} at {len(values)} positions")]
     for tick in _ticks(low, high):
         kind, at = "one" if tick == 0 else "rail", y(tick)
         parts.append(f'<line class="{kind}" x1="{MARGIN}" x2="{WIDTH - 8}" y1="{at}" y2="{at}"/>')

@@ -12,7 +12,7 @@ from auditor.evidence.ledger import BYTE_TOLERANCE
 from auditor.evidence.runs import RunRow
 from auditor.evidence.scored_bytes import TEXT_BYTES
 from auditor.finding import Evidence
-from auditor.report.mass import measured
+from auditor.report.measured import masses, probes
 
 MAX_TAGS = 10
 MAX_BLOCKS = 12
@@ -27,6 +27,15 @@ class Cell:
 
     text: str
     place: Evidence | None = None
+
+    def names_file(self, first: "Cell") -> bool:
+        """Whether the row's first cell is the file that this one was read from."""
+        return (
+            self.place is not None
+            and first.place is not None
+            and not first.place.line
+            and first.place.path == self.place.path
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ def tables(dossier: Dossier) -> list[Table]:
     books = dossier.books
     made = (
         _score(dossier),
+        _probes(dossier),
         _tags(books),
         _runs(books),
         _blocks(books),
@@ -64,21 +74,32 @@ def _score(dossier: Dossier) -> Table:
     if books.check is not None:
         claim = books.check.claim
         rows.append(
-            _row("claimed", Cell(f"{claim.value:.8g}", claim.evidence), books.check.words())
-        )
-    rows += _by_bytes(books)
-    for scorer in measured(dossier):
-        rows.append(
             _row(
-                f"measured on {scorer.name}",
-                f"mass {scorer.highest:.4g}",
-                f"highest sum over the vocabulary at {len(scorer.positions)} positions, 1 is "
-                f"honest; loss {scorer.mean_nll:.4f} nats, {scorer.mean_honest_nll:.4f} once "
-                f"divided by its sum, {scorer.mean_free_bits:+.4f} bits a token taken without "
-                "paying; on seeded logits, so no honest score of the trained model follows",
+                "claimed",
+                Cell(f"{claim.value:.8g} bits per byte", claim.evidence),
+                books.check.words(),
             )
         )
-    return Table("The score", ("what", "bits per byte", "from where"), tuple(rows))
+    rows += _by_bytes(books)
+    for own in masses(dossier):
+        rows.append(_row(f"mass of {own.name}", f"up to {max(own.values):.4g}", own.words))
+        if own.honest is not None:
+            low, high = own.honest.interval
+            rows.append(
+                _row(
+                    "honest score of that run",
+                    f"{own.honest.honest:.4f} bits per byte",
+                    f"where it reports {own.honest.reported:.4f}: {own.honest.free:+.4f} bits a "
+                    f"byte are taken without paying (95% interval {low:.4f} to {high:.4f})",
+                )
+            )
+    return Table("The score", ("what", "figure", "from where"), tuple(rows))
+
+
+def _probes(dossier: Dossier) -> Table:
+    """What each probe of the whole script says, with its figures."""
+    rows = tuple(_row(p.probe, p.outcome.value, p.reason) for p in probes(dossier))
+    return Table("Probes", ("probe", "outcome", "what it found"), rows)
 
 
 def _by_bytes(books: Books) -> Iterator[tuple[Cell, ...]]:
@@ -94,7 +115,8 @@ def _by_bytes(books: Books) -> Iterator[tuple[Cell, ...]]:
     )
     totals = sorted(text.total for text in texts if text.total is not None)
     if totals:
-        shown = " to ".join(f"{total:,.0f}" for total in dict.fromkeys((totals[0], totals[-1])))
+        ends = (f"{total:,.0f}" for total in (totals[0], totals[-1]))
+        shown = " to ".join(dict.fromkeys(ends))
         right = all(abs(total / TEXT_BYTES - 1) <= BYTE_TOLERANCE for total in totals)
         yield _row(
             "text",
@@ -105,7 +127,7 @@ def _by_bytes(books: Books) -> Iterator[tuple[Cell, ...]]:
     if (corrected := books.corrected_bpb) is not None:
         yield _row(
             "corrected for bytes",
-            f"{corrected:.6f}",
+            f"{corrected:.6f} bits per byte",
             "the logged losses over the bytes that the text has, if it was scored whole",
         )
 
