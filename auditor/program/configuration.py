@@ -25,6 +25,13 @@ _TABLE = re.compile(
     r"^\s{0,3}\|\s*`?([A-Z][A-Z0-9_]{3,60})`?\s*\|\s*`?([^|`\n]{1,60}?)`?\s*(?:\||$)"
 )
 _FENCE = re.compile(r"^\s{0,3}(?:```|~~~)")
+_ANNOTATION = re.compile(
+    r"(?:int|float|bool|str|bytes|dict|list|tuple|Path|Tensor|(?:torch|nn|np)\.\w{1,30})\b\s?(?:[,=|\[(:]|$)"
+)
+_DEVICES = re.compile(
+    r"(?<!\d)(\d{1,3})\s?[x\u00d7]\s?(?:NVIDIA |Tesla )?(?:[ABHLVT]\d{1,3}|RTX|GTX|MI\d)",
+    re.IGNORECASE,
+)
 _WORD = {"true": "1", "false": "0", "none": ""}
 _OFF = {"", "0", "false", "no", "none", "off"}
 FINGERPRINT = 60  # characters
@@ -112,10 +119,13 @@ def fingerprint(line: str) -> str:
 
 
 def _world_size(claims: Claims) -> Setting:
-    """The launcher's variable: from a log, or as the record track is run."""
+    """The launcher's variable: from a log, the devices that are named, or the record track's."""
     for log in claims.logs:
         if log.world_size is not None:
             return Setting(str(int(log.world_size.value)), log.world_size.evidence)
+    named = claims.submission_json.hardware if claims.submission_json is not None else None
+    if named is not None and (devices := _DEVICES.search(named.text)):
+        return Setting(devices[1], named)
     return Setting("8", Evidence("", 0, "records are run on eight devices"))
 
 
@@ -191,12 +201,15 @@ def _of_command(path: str, lines: list[tuple[int, str]]) -> tuple[bool, dict[str
 
 
 def _logged(claims: Claims) -> Iterator[tuple[str, Setting]]:
-    """The dump prints attributes; by convention the variable is the name in capitals."""
+    """The dump prints attributes; by convention the variable is the name in capitals.
+
+    Where the log holds source, the annotation of a parameter looks like a line of the dump.
+    """
     for log in claims.logs:
         for name, setting in log.settings.items():
             text = setting.value.strip()
             value = _WORD.get(text.lower(), text)
-            if len(value) <= 60:
+            if len(value) <= 60 and not _ANNOTATION.match(text):
                 yield name.upper(), Setting(value, setting.evidence)
 
 

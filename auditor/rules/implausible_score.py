@@ -66,7 +66,10 @@ class ImplausibleScore(Rule):
 
 
 def _claimed(context: Context) -> Figure | None:
-    """The score of submission.json; where it has none, the highest that the logs end with."""
+    """The score of submission.json; where it has none, the highest that the logs end with.
+
+    Without a claim it counts only if the README shows it: a log may end with any measurement.
+    """
     described = context.claims.submission_json
     if described is not None and described.val_bpb is not None:
         return described.val_bpb
@@ -77,15 +80,18 @@ def _claimed(context: Context) -> Figure | None:
 
 def _shown(context: Context, score: float) -> Evidence | None:
     """A line of a log with nearly that score, or of the README with its first digits."""
-    for log in context.claims.logs:
+    described = context.claims.submission_json
+    claimed = described is not None and described.val_bpb is not None
+    for log in context.claims.logs if claimed else ():
         for metric in log.metrics:
             if metric.val_bpb is not None and abs(metric.val_bpb - score) <= NEARLY * score:
                 return metric.evidence
-    digits = f"{score:.3f}" if score >= 0.1 else f"{score:.4f}"
+    places = 3 if score >= 0.1 else 4
+    digits = {f"{score:.{places}f}", f"{score:.{places + 2}f}"[:-2]}  # rounded or cut off
     for name, file in sorted(context.submission.files.items()):
         if name.rpartition("/")[2].lower().startswith("readme"):
             lines = file.data.decode("utf-8", errors="replace").splitlines()
             for number, line in enumerate(lines, 1):
-                if digits in line:
+                if any(d in line for d in digits):
                     return Evidence(file.path, number, line.strip()[:200])
     return None

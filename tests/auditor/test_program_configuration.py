@@ -2,7 +2,8 @@
 
 import pytest
 
-from auditor.evidence.figures import Claims
+from auditor.evidence.figures import Claims, JsonClaims, LogClaims, Setting
+from auditor.finding import Evidence
 from auditor.program.configuration import read_configuration
 from auditor.submission.model import SourceFile, Submission
 
@@ -42,3 +43,21 @@ def test_commands_of_separate_fences_are_seen_together() -> None:
 def test_a_fence_of_assignments_alone_is_a_configuration() -> None:
     assert settings("README.md", "```\nSEED=7\nCACHE=1  # on\n```\n")["CACHE"] == "1"
     assert "CACHE" not in settings("README.md", "```python\nif x:\nCACHE=1\n```\n")
+
+
+def test_the_devices_that_are_named_are_the_launchers() -> None:
+    described = JsonClaims(
+        "submission.json", (), hardware=Evidence("submission.json", 3, "1x A100")
+    )
+    found = read_configuration(Submission(MAIN, {MAIN.path: MAIN}), Claims(described))
+    assert found.environment["WORLD_SIZE"] == "1"
+    assert read_configuration(Submission(MAIN, {}), Claims()).environment["WORLD_SIZE"] == "8"
+
+
+def test_an_annotation_in_logged_source_is_no_setting() -> None:
+    dump = {"rank": "int,", "seq_len": "int = 7", "order": "7", "kind": "float8"}
+    logged = {name: Setting(value, Evidence("a.log", 1, value)) for name, value in dump.items()}
+    claims = Claims(logs=(LogClaims("a.log", "", "utf-8", settings=logged),))
+    log = SourceFile.of("a.log", b"\n")
+    found = read_configuration(Submission(MAIN, {MAIN.path: MAIN, "a.log": log}), claims)
+    assert {"ORDER", "KIND"} == found.environment.keys() - {"WORLD_SIZE"}

@@ -232,7 +232,9 @@ def test_a_score_below_one_bit_a_byte_is_not_believed(
 
 
 def test_without_a_claim_the_highest_score_of_the_logs_counts() -> None:
-    low, high = "final val_bpb:0.9715\n", "final val_bpb:1.2000\n"
-    assert check(ImplausibleScore(), a_DOT_log=low).status is Status.FAIL
-    assert check(ImplausibleScore(), a_DOT_log=low, b_DOT_log=high).status is Status.PASS
+    low, high, told = "final val_bpb:0.9715\n", "final val_bpb:1.2000\n", "We reach 0.9715."
+    rule = ImplausibleScore()
+    assert check(rule, a_DOT_log=low, README_DOT_md=told).status is Status.FAIL
+    assert check(rule, a_DOT_log=low).status is Status.NOTE
+    assert check(rule, a_DOT_log=low, b_DOT_log=high, README_DOT_md=told).status is Status.PASS
     assert check(ImplausibleScore()).status is Status.NOT_APPLICABLE

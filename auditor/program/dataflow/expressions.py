@@ -129,7 +129,7 @@ class Expressions(Access):
         if kind is ast.Div or kind is ast.Mult:
             for factor, other in ((right, left), (left, right)):
                 if is_bit_factor(factor):
-                    if not self.report(node, other) and result.const is UNSET:
+                    if not self.report(node, other):
                         return result.with_deps((BITS,))
                     break
         return result
