@@ -12,8 +12,10 @@ from auditor import commands
 from auditor.commands import EXIT_USAGE, REPO_VARIABLE
 from auditor.delivery import FORMATS
 from auditor.errors import AuditError
+from auditor.report.text import visible
 
 AUDIENCES = ("submitter", "reviewer", "auditor")
+MAX_MESSAGE = 1000
 SHELLS = ("bash", "zsh", "fish")
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except AuditError as error:
-        print(f"auditor: {error}", file=sys.stderr)
+        # A message may quote a file's name, and that may hold commands for whoever reads the log.
+        print(f"auditor: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("auditor: interrupted", file=sys.stderr)
@@ -235,7 +238,16 @@ def _target_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dynamic", action="store_true", help="also run the scorer, in a sandbox")
+    parser.add_argument(
+        "--dynamic", action="store_true", help="also run the script and its scorer, in a sandbox"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="for the runs of a whole script (default 300); 0: its scorer alone",
+    )
     parser.add_argument("--policy", metavar="P", help="a dated policy (default: the latest)")
 
 

@@ -146,18 +146,25 @@ def check_claim(claim: Figure | None, scores: list[TagScores]) -> ClaimCheck | N
     if not scores:
         return ClaimCheck(claim, "none", None)
     latest = scores[::-1]
+    means = [own for own in latest if _is(claim.value, own.mean, own.values)]
+    if means:
+        nearest = min(means, key=lambda own: round(abs(own.mean - claim.value), 6))
+        return ClaimCheck(claim, "mean", nearest)
     for own in latest:
-        if abs(own.mean - claim.value) <= _rounding(claim.value, own.values):
-            return ClaimCheck(claim, "mean", own)
-    for own in latest:
-        if any(abs(v - claim.value) <= _rounding(claim.value, [v]) for v in own.values):
+        if any(_is(claim.value, value, [value]) for value in own.values):
             return ClaimCheck(claim, "run", own)
     return ClaimCheck(claim, "none", latest[0])
 
 
+def _is(claim: float, score: float, values: Iterable[float]) -> bool:
+    return abs(score - claim) <= _rounding(claim, values)
+
+
 def _rounding(claim: float, values: Iterable[float]) -> float:
-    """Half a unit of the claim's last digit, and half of the coarsest value's, never below 1e-5."""
-    return max(1e-5, 0.51 * 10.0 ** -_decimals(claim) + 0.5 * 10.0 ** -max(map(_decimals, values)))
+    """Half a unit of the claim's last digit, and half of the finest value's; within 1e-5 and 5e-4,
+    for a claim of two digits equals too much."""
+    own = 0.51 * 10.0 ** -_decimals(claim) + 0.5 * 10.0 ** -max(map(_decimals, values))
+    return min(max(1e-5, own), 5e-4)
 
 
 def _decimals(value: float) -> int:

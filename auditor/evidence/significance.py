@@ -138,7 +138,10 @@ def seeds_needed(excess: float, sigma: float, alpha: float) -> int | None:
     special = _special()
     for n in range(2, MAX_SEEDS + 1):
         critical = float(special.stdtrit(n - 1, 1 - alpha))
-        missed = float(special.nctdtr(n - 1, excess / sigma * math.sqrt(n), critical))
+        shift = excess / sigma * math.sqrt(n)
+        missed = float(special.nctdtr(n - 1, shift, critical))
+        if math.isnan(missed):  # far in the tail scipy's series fails: there it is 0 or 1
+            missed = float(shift < critical)
         if 1 - missed >= POWER:
             return n
     return None

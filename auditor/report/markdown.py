@@ -169,13 +169,9 @@ def _tables(dossier: Dossier) -> list[str]:
     for table in tables(dossier):
         parts.append(f"#### {table.title}")
         if table.rows:
-            rows = [table.head, ["---"] * len(table.head)]
-            shown = [
-                " | ".join(markdown(text) if text != "---" else text for text in r) for r in rows
-            ]
-            shown += [
-                " | ".join(_cell(dossier, cell, row[0]) for cell in row) for row in table.rows
-            ]
+            shown = [" | ".join(map(markdown, table.head)), " | ".join("---" for _ in table.head)]
+            cells = ([_cell(dossier, cell, row[0]) for cell in row] for row in table.rows)
+            shown += map(" | ".join, cells)
             parts.append("\n".join(f"| {text} |" for text in shown))
         parts += [markdown(note) for note in table.notes]
     return parts

@@ -42,8 +42,23 @@ for i in range(2, len(tokens)):
     singles[seen & 4095] += 1
 print(total / math.log(2))
 """
+BOARD = {
+    "README.md": """\
+# Challenge
+| Run | Score | Author | Summary | Date | Info |
+|-----|------:|--------|---------|------|------|
+| Wider | 1.2002 | a | On PR #11: wider | 2026-04-02 | [info](records/track_10min_16mb/board) |
+| First | 1.2500 | b | The baseline | 2026-04-01 | none |
 
-
+| Run | Score | Author | Summary | Date | Info |
+|-----|------:|--------|---------|------|------|
+| Slow | 1.1 | c | On PR #9: another track | 2026-04-03 | none |
+""",
+    f"{RECORD}/board/submission.json": (
+        '{"val_bpb": 1.2002, "seed_results": {"1": {"val_bpb": 1.2}, "2": {"val_bpb": 1.2001}, '
+        '"3": {"val_bpb": 1.2005}}}\n'
+    ),
+}
 _SECONDS = itertools.count()
 
 
@@ -82,7 +97,8 @@ class ChallengeClone:
 def challenge(tmp_path_factory: pytest.TempPathFactory) -> ChallengeClone:
     """Pull requests 1 open, 2 merged, 3 on the main line, 4 without common history, 5 with two
     folders, 6 with its script at the root, 7 with links and a missing blob, 8 without a script,
-    9 with a fault, 10 with one record folder inside another."""
+    9 with a fault, 10 with one record folder inside another, 11 with scores by seed and a
+    leaderboard."""
     base = tmp_path_factory.mktemp("challenge")
     work, bare = base / "work", base / "clone.git"
     work.mkdir()
@@ -141,6 +157,8 @@ def challenge(tmp_path_factory: pytest.TempPathFactory) -> ChallengeClone:
     clone.heads[8] = commit({f"{RECORD}/words/README.md": "no code\n"})
     branch("leaky")
     clone.heads[9] = commit(record("leaky", LEAKY))
+    branch("board")
+    clone.heads[11] = commit({**record("board"), **BOARD})
     branch("nested")
     clone.heads[10] = commit({**record("nested"), **record("nested/again", LEAKY)})
 
