@@ -16,7 +16,7 @@ from typing import Any
 from auditor.dynamic.data import DataSet, make_data
 from auditor.dynamic.device.sources import digest
 from auditor.dynamic.settings import Settings, Value, find_settings
-from auditor.dynamic.shrink import LADDER, Sizes, shrink_all
+from auditor.dynamic.shrink import Sizes, ladder, shrink_all
 from auditor.errors import AuditError
 from auditor.evidence.claims import read_claims
 from auditor.evidence.figures import Claims, Metric
@@ -66,6 +66,7 @@ class RunPlan:
     tag: str = ""
     wanted: tuple[str, ...] = ()
     world_size: int = 1
+    triton: bool = False
 
     def job(self, capture: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """What `device.main` is to do."""
@@ -78,6 +79,7 @@ class RunPlan:
             "capture": {name: dict(settings) for name, settings in capture.items()},
             "world_size": self.world_size,
             "links": dict(self.links),
+            "triton": self.triton,
         }
 
 
@@ -85,20 +87,20 @@ def plan_run(
     submission: Submission,
     program: Program,
     *,
-    sizes: Sizes = LADDER[0],
+    sizes: Sizes | None = None,
     overrides: Mapping[str, str] | None = None,
 ) -> RunPlan:
-    """The plan of one rehearsal at the given sizes; `overrides` are set last of all.
+    """The plan of one rehearsal, at the smallest sizes if none are given; `overrides` are set last.
 
     Raises `AuditError` where there is no script that could run.
     """
     if program.tree is None:
         raise AuditError(f"the script cannot be read: {program.problem}")
     claims = read_claims(submission)
+    sizes = sizes or ladder(program.source)[0]
     found = find_settings(program.tree)
     submitted = read_configuration(submission, claims).environment
-    environment = {n: v for n, v in submitted.items() if n in found.environment}
-    environment = {n: v for n, v in environment.items() if not _OURS.search(n)}
+    environment = {n: v for n, v in submitted.items() if _is_set(n, v, found)}
     changes = list(_shrunk(found, environment, sizes))
     environment.update({change.name: change.after for change in changes})
     text = program.source
@@ -125,8 +127,18 @@ def plan_run(
         links=_links(vocabulary),
         changes=tuple(changes),
         tag=_submitted_tag(claims),
+        triton="triton" in text and find_spec("triton") is not None,
         wanted=tuple(dict.fromkeys(m.tag for m in _final_metrics(claims))),
     )
+
+
+def _is_set(name: str, value: str, found: Settings) -> bool:
+    """Whether the submitted run set this. A log that holds source has lines such as `args: Any,`,
+    which are no settings."""
+    if name not in found.environment or _OURS.search(name) or re.search(r"\||,$", value):
+        return False
+    default = found.environment[name]
+    return _number(value) is not None or _number(default) is None
 
 
 def _name(submission: Submission) -> str:

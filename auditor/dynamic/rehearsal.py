@@ -14,12 +14,15 @@ from typing import Any
 import auditor
 from auditor.dynamic import sandbox
 from auditor.dynamic.limits import MIB, Limits
-from auditor.dynamic.plan import RunPlan
+from auditor.dynamic.plan import RunPlan, plan_run
+from auditor.dynamic.shrink import ladder
 from auditor.evidence.figures import Metric
 from auditor.evidence.logs import read_log
-from auditor.submission.model import SourceFile
+from auditor.program.index import Program
+from auditor.submission.model import SourceFile, Submission
 
 _PACKAGE = "/opt/audit"  # where the child's package is mounted
+_HOPELESS = re.compile(r"^stopped at|not installed|No module named|SyntaxError")
 LIMITS = Limits(
     seconds=300,
     cpu_seconds=600,
@@ -80,14 +83,16 @@ def rehearse(
     Raises `SandboxUnavailable` where nothing can be isolated; whatever the script does becomes a
     `problem`.
     """
+    job = plan.job(capture or {}) | {"seconds": limits.seconds}
     box = sandbox.Box(
-        inputs={**plan.files, "job.json": json.dumps(plan.job(capture or {})).encode()},
+        inputs={**plan.files, "job.json": json.dumps(job).encode()},
         mounts={f"{_PACKAGE}/auditor": Path(auditor.__file__).parent},
         environment={
             **plan.environment,
             "PYTHONPATH": _PACKAGE,
             "TRITON_INTERPRET": "1",
             "HOME": "/tmp",
+            "PYTHONUNBUFFERED": "1",
         },
     )
     done = sandbox.run([*sandbox.python(), "-m", "auditor.dynamic.device.main"], box, limits)
@@ -100,6 +105,24 @@ def rehearse(
     first = variants[""]
     missing = tuple(tag for tag in plan.wanted if tag not in {m.tag for m in metrics(first.output)})
     return Rehearsal(plan, variants, done.seconds, _problem(done, first), missing)
+
+
+def climb(
+    submission: Submission,
+    program: Program,
+    *,
+    capture: Mapping[str, Mapping[str, Any]] | None = None,
+    limits: Limits = LIMITS,
+) -> Rehearsal:
+    """Rehearses at rising sizes until a run counts; the last attempt where none does.
+
+    Time that ran out and packages that are missing are no question of size.
+    """
+    for sizes in ladder(program.source):
+        done = rehearse(plan_run(submission, program, sizes=sizes), capture=capture, limits=limits)
+        if done.problem is None or _HOPELESS.search(done.problem):
+            break
+    return done
 
 
 def read_frames(data: bytes) -> dict[str, dict[str, bytes]]:

@@ -13,21 +13,24 @@ The laws
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditor.dynamic.load_factor import REAL_TOKENS, loaded_buckets
 
 Number = int | float
+_FEWEST_TOKENS = 2048  # a batch of fewer is one of sequences
 
 
 @dataclass(frozen=True)
 class Sizes:
     """What a run is shrunk to. `width` is the model's, None leaves it and the heads as they are;
-    `sequence` the training sequence's length; `tokens` the scored positions."""
+    `sequence` the training sequence's length; `batch` the sequences of a
+    step; `tokens` the scored positions."""
 
     width: int | None = 128
     heads: int = 4
     sequence: int = 64
+    batch: int = 16
     tokens: int = 1024
     iterations: int = 6
     vocabulary: int | None = 320
@@ -39,8 +42,17 @@ class Sizes:
 LADDER = (
     Sizes(),
     Sizes(vocabulary=1024, heads=8, width=256),
-    Sizes(vocabulary=None, width=None, iterations=3, sequence=128),
+    Sizes(vocabulary=None, width=None, iterations=3, sequence=128, batch=8),
 )
+# Interpreted kernels take a millisecond a row.
+_INTERPRETED = {"sequence": 32, "batch": 8, "tokens": 512, "iterations": 3}
+
+
+def ladder(source: str) -> tuple[Sizes, ...]:
+    """The sizes to try for a script, in order."""
+    if "triton" not in source:
+        return LADDER
+    return tuple(replace(sizes, **_INTERPRETED) for sizes in LADDER)
 
 
 @dataclass(frozen=True)
@@ -138,8 +150,19 @@ def _stride(value: Number, by: Factors) -> Number:
     return value if value <= 0 else max(by.sizes.sequence // 4, round(value * by.sequence / 8) * 8)
 
 
+def _chunk(value: Number, by: Factors) -> Number:
+    """A chunk of several sequences becomes a quarter of the stream, two sequences at least; a part
+    of a sequence shrinks as the sequence does."""
+    if value * by.sequence <= by.sizes.sequence:
+        return _length(value, by)
+    return max(2 * by.sizes.sequence, by.sizes.tokens // 4)
+
+
 def _batch(value: Number, by: Factors) -> Number:
-    return 16 * by.sizes.sequence if value else value
+    """Large values count tokens; small ones sequences or documents."""
+    if 0 <= value < _FEWEST_TOKENS:
+        return min(value, by.sizes.batch // 2)
+    return by.sizes.batch * by.sizes.sequence
 
 
 _NUMBER_OF_STEPS = r"^(?:MAX_|TOTAL_|TRAIN_|NUM_)?(?:ITERATIONS|ITERS|STEPS)$"
@@ -159,7 +182,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (_STEPPED, _scaled(lambda by: by.steps, 1)),
         (r"BATCH_(?:TOKENS|SIZE)$|^(?:VAL|TRAIN|EVAL)_BATCH", _batch),
         (r"STRIDE$", _stride),
-        (r"CHUNK_(?:TOKENS|SIZE|LEN)$", _length),
+        (r"CHUNK_(?:TOKENS|SIZE|LEN)$", _chunk),
         (r"SEQ_?LEN|CONTEXT_LEN|^BLOCK_SIZE$|WINDOW(?:_SIZE)?$|ROPE_TRAIN", _length),
         (r"^(?:MODEL_DIM|D_MODEL|N_EMBD|HIDDEN_DIM|EMBEDDING_DIM)$",
          _scaled(lambda by: by.width, 32, 32)),

@@ -12,8 +12,8 @@ from typing import Any
 def install(settings: Mapping[str, Any]) -> None:
     """Makes this process see one H100 (or one of `world_size`), and time that a counter tells.
 
-    `settings`: `world_size` and `rank` (default 1, 0). To be called once, before the script or any
-    capture hook runs.
+    `settings`: `world_size` (default 1); `triton`, whether the script uses Triton. To be called
+    once, before the script or any capture hook runs.
     """
     # Imported here: each of them imports torch, which the caller may want to time or avoid.
     from auditor.dynamic.device import (
@@ -21,6 +21,7 @@ def install(settings: Mapping[str, Any]) -> None:
         clock,
         compilation,
         cuda,
+        interpreter,
         kernels,
         optimizers,
         precision,
@@ -37,3 +38,5 @@ def install(settings: Mapping[str, Any]) -> None:
     attention.install()
     ranks.install()
     kernels.install()
+    if settings.get("triton"):
+        interpreter.install()

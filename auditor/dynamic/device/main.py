@@ -8,6 +8,8 @@ Reads `job.json` from the folder it is started in:
 - `capture`: module name to settings, installed in this order; names start with
   `auditor.dynamic.capture.`;
 - `world_size`: ranks, each its own process;
+- `seconds`: the wall-clock limit;
+- `triton`: whether the script uses Triton and it is installed;
 - `links`: symbolic links to make, path to target.
 
 The script's exit state, what it wrote and which patches it used leave through the pipe.
@@ -18,6 +20,7 @@ import faulthandler
 import importlib
 import json
 import os
+import resource
 import sys
 import types
 from collections.abc import Mapping
@@ -32,26 +35,28 @@ _CAPTURE = "auditor.dynamic.capture."
 
 def main() -> None:
     """Runs the job; ends with the script's own exit code."""
-    faulthandler.enable()
     pipe = int(os.environ.pop("AUDITOR_RESULT_FD"))
     job = json.loads(Path("job.json").read_bytes())
     Path("job.json").unlink()
+    faulthandler.dump_traceback_later(job["seconds"] - 2)  # where it was, if it is to be stopped
     _prepare(job)
     run = Run(pipe, Path.cwd(), job)
-    rank = _spread(job, run)
+    _spread(job, run)
     # After the fork, and where a missing torch can be told: both take seconds to import.
     import torch
 
     from auditor.dynamic.device import install
 
     torch.set_num_threads(1)
-    install({"world_size": job.get("world_size", 1), "rank": rank})
+    install({"world_size": job.get("world_size", 1), "triton": job.get("triton", False)})
     _stand_in_for(job.get("absent", ()))
     sources.install(job.get("changed", {}))
     for name, settings in job.get("capture", {}).items():
         _install_capture(run, name, settings)
     state = _execute(job)
     run.send_json("used", dict(patching.used) | {"looks at the clock": clock.clock.looks})
+    spent = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    state["cpu"] = sum(usage.ru_utime + usage.ru_stime for usage in spent)
     run.finish(state)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -67,7 +72,7 @@ def _prepare(job: Mapping[str, Any]) -> None:
     programs.install(Path("/tmp/bin"))
 
 
-def _spread(job: Mapping[str, Any], run: Run) -> int:
+def _spread(job: Mapping[str, Any], run: Run) -> None:
     """Forks the other ranks before anything is imported. Each knows itself by its environment."""
     size = int(job.get("world_size", 1))
     rank = 0
@@ -83,7 +88,6 @@ def _spread(job: Mapping[str, Any], run: Run) -> int:
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT="29500",
     )
-    return rank
 
 
 def _stand_in_for(names: Any) -> None:
