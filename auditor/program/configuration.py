@@ -58,10 +58,12 @@ class Configuration:
     """The environment of the submitted run, as far as its files tell.
 
     `printed` holds how the logs' lines begin, sorted: code that prints such a line did run.
+    `scores` holds what each log calls the last score that it reports.
     """
 
     settings: Mapping[str, Setting] = field(default_factory=dict)
     printed: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -76,7 +78,7 @@ class Configuration:
             name: Setting(value, Evidence("", 0, f"--set {name}={value}"))
             for name, value in overrides.items()
         }
-        return replace(self, settings={**self.settings, **asked}, printed=())
+        return replace(self, settings={**self.settings, **asked}, printed=(), scores=())
 
 
 def read_configuration(submission: Submission, claims: Claims) -> Configuration:
@@ -90,7 +92,9 @@ def read_configuration(submission: Submission, claims: Claims) -> Configuration:
         if name.endswith(".sh"):
             settings.update(_agreed(_assignments(submission.files[name])))
     settings.update(_agreed(_logged(claims)))
-    return Configuration(settings, _printed(submission, claims))
+    last = (log.last_metric for log in claims.logs)
+    scores = tuple(metric.tag for metric in last if metric is not None)
+    return Configuration(settings, _printed(submission, claims), scores)
 
 
 def _printed(submission: Submission, claims: Claims) -> tuple[str, ...]:

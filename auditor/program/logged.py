@@ -1,29 +1,36 @@
 """Compares what branches print with what the logs hold: a proof, or a doubt, that a branch ran."""
 
 import ast
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 
-from auditor.program.configuration import fingerprint
+from auditor.program.configuration import Configuration, fingerprint
 from auditor.program.index import Program
 from auditor.syntax import walk
 
+_SCORE = "val_bpb"
+_LOOSE = " \t:=|,-"  # what joins the name of a score to its number
+_NAMES = re.compile(r"val_(?:loss|bpb)")
 TELLING = 12  # characters by which a logged line is told from others
 
 
 class Logged:
     """The logs' lines, against the lines that a program can print."""
 
-    def __init__(self, program: Program, printed: tuple[str, ...]) -> None:
+    def __init__(self, program: Program, configuration: Configuration) -> None:
         self._program = program
-        self._printed = printed
+        self._printed = configuration.printed
+        self._scores = configuration.scores
         self._known: dict[ast.If, bool | None] = {}
 
     def show(self, node: ast.If) -> bool | None:
         """Whether the branch taken by `node` ran: True if the logs hold a line that nothing else
         prints, False if they hold none of the lines it prints, None if it prints nothing telling.
+
+        That a line is missing says nothing where the logs are another version's.
         """
         if not self._printed:
             return None
@@ -36,7 +43,19 @@ class Logged:
         own = [s for s, count in starts.items() if self._everywhere[s] == count]
         if not own:
             return None
-        return any(map(self._holds, own))
+        return any(map(self._holds, own)) or (None if self._of_another_version else False)
+
+    @cached_property
+    def _of_another_version(self) -> bool:
+        """Whether each log ends with a score that no line of the program can have printed."""
+        lines = [line for m in self._program.modules for line in _lines(m.tree, _SCORE)]
+        known = [_NAMES.split(line, 1) for line in lines if not _NAMES.match(line)]
+        return bool(known and self._scores) and not any(
+            # What stands before the number's name is known to its end, or only how it begins.
+            score.endswith(begin.strip(_LOOSE)) if rest else begin.strip(_LOOSE) in score
+            for score in self._scores
+            for begin, *rest in known
+        )
 
     def _holds(self, start: str) -> bool:
         at = bisect_left(self._printed, start)
@@ -49,12 +68,26 @@ class Logged:
 
 def _prints(node: ast.AST) -> Iterator[str]:
     """How the lines begin that a call under `node` is given, as far as they are constant."""
+    for line in _lines(node):
+        start = fingerprint(line)
+        if len(start) >= TELLING and (" " in start or ":" in start):
+            yield start
+
+
+def _lines(node: ast.AST, holding: str = "") -> Iterator[str]:
+    """The texts that a call under `node` is given, up to the first piece that is not constant.
+
+    Only of lines that hold some text, if asked.
+    """
     for inner in walk(node):
         if isinstance(inner, ast.Call) and inner.args:
             text = inner.args[0]
-            if isinstance(text, ast.JoinedStr) and text.values:
-                text = text.values[0]
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                start = fingerprint(text.value)
-                if len(start) >= TELLING and (" " in start or ":" in start):
-                    yield start
+            pieces = text.values if isinstance(text, ast.JoinedStr) else [text]
+            constants = [_constant(piece) for piece in pieces]
+            if any(text and holding in text for text in constants):
+                yield constants[0]
+
+
+def _constant(node: ast.expr) -> str:
+    """A constant text; empty where it is none."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

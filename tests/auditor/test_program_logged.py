@@ -49,6 +49,9 @@ def check(default: str, log: str, encoding: str = "utf-8") -> Finding:
         ("1", "adaptation took 12 seconds\n" + FINAL, Status.FAIL, Confidence.LOW),
         ("1", "adaptation begins: lr=1\nadaptation took 3\n" + FINAL, Status.FAIL, Confidence.HIGH),
         ("1", FINAL, Status.FAIL, Confidence.LOW),
+        # a score that the script cannot have printed: the log is another version's
+        ("1", FINAL.replace("final", "final_adapted"), Status.FAIL, Confidence.HIGH),
+        ("1", FINAL.replace("final", "final_adapted") + FINAL, Status.FAIL, Confidence.LOW),
     ],
 )
 def test_logs_prove_or_doubt_a_branch(

@@ -46,7 +46,7 @@ class Functions(Calls):
 
     def __init__(self, program: Program, configuration: Configuration) -> None:
         super().__init__(configuration.environment, STEP_BUDGET)
-        self.logs = Logged(program, configuration.printed)
+        self.logs = Logged(program, configuration)
         self.doubted: set[Value] = set()  # tests of branches that the logs know nothing of
         self.program = program
         self.scopes: tuple[Scope, ...] = ()
