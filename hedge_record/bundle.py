@@ -233,7 +233,7 @@ def _variable_expression(variable: str, value: Any, hint: Any) -> str:
         return f'{read}{int(value)}") == "1"'
     if isinstance(value, tuple):
         kind = get_args(hint)[0].__name__
-        text = ",".join(map(repr, value))
+        text = ",".join(map(str, value))
         return f'tuple({kind}(part) for part in {read}{text}").split(",") if part)'
     if isinstance(value, str):
         return f'{read}{value}")'

@@ -40,6 +40,7 @@ def make_mixer(
             vocab_size,
             buckets=config.ngram_buckets,
             block_tokens=config.mixer_block_tokens,
+            experts=config.mixer_experts,
             device=device,
         )
     return None

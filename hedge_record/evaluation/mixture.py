@@ -23,24 +23,26 @@ learned online: after a block they take a step along the gradient of its log lik
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hedge_record.errors import RecordError
 from hedge_record.evaluation.ngram import CONTEXT_KINDS, EXPERT_NAMES, ContextExperts
 from hedge_record.evaluation.windows import WindowBatch
 from hedge_record.training.distributed import gather_rows
 
 # The common weights before the first target, in the order of EXPERT_NAMES.
-START_WEIGHTS = (0.8, 0.15, 0.25, 0.4, 0.35, 0.25, 0.1, 0.15)
-LEARNING_RATE = 0.002  # per target
+START_WEIGHTS = (0.8, 0.1, 0.2, 0.4, 0.3, 0.2, 0.12, 0.15)
+LEARNING_RATE = 0.0015  # per target
 # A weight vector that many targets of a block select moves by the mean of their gradients, for at
 # most so many targets: the block's length must not decide how far a step goes.
 TARGETS_PER_STEP = 16
 EVIDENCE_LEVELS = 8  # trigram context seen 0, 1, 3, 7, ... 127 times
 UNCERTAINTY_LEVELS = 4  # quarters of the greatest entropy, ln V
-TRIGRAM = [kind.name for kind in CONTEXT_KINDS].index("trigram")
+TRIGRAM = EXPERT_NAMES.index("trigram") - 1  # among the context kinds
 
 
 class MixedBlock(NamedTuple):
@@ -52,12 +54,31 @@ class MixedBlock(NamedTuple):
 
 
 class CompliantMixer:
-    """Scores chunks of positions under the mixture, block by block; then learns from each block."""
+    """Scores chunks of positions under the mixture, block by block; then learns from each block.
+
+    Raises:
+        RecordError: `experts` names one that there is not.
+    """
 
     def __init__(
-        self, vocab_size: int, *, buckets: int, block_tokens: int, device: torch.device
+        self,
+        vocab_size: int,
+        *,
+        buckets: int,
+        block_tokens: int,
+        device: torch.device,
+        experts: Sequence[str] = EXPERT_NAMES,
     ) -> None:
+        unknown = sorted(set(experts) - set(EXPERT_NAMES))
+        if unknown:
+            raise RecordError(
+                f"evaluation: mixer_experts has no {', '.join(unknown)}; "
+                f"choose from {', '.join(EXPERT_NAMES)}"
+            )
         self.experts = ContextExperts(vocab_size, buckets, device)
+        # An expert that is left out keeps the weight 0.
+        taking_part = [float(name in experts) for name in EXPERT_NAMES]
+        self._taking_part = torch.tensor(taking_part, device=device)
         self.block_tokens = block_tokens
         self.position = 0  # the next to be scored; all targets before it are learned
         sizes = (
@@ -67,7 +88,7 @@ class CompliantMixer:
             vocab_size,
         )
         self.weight_sets = [torch.zeros(size, len(EXPERT_NAMES), device=device) for size in sizes]
-        self.weight_sets[0] += torch.tensor(START_WEIGHTS, device=device)
+        self.weight_sets[0] += torch.tensor(START_WEIGHTS, device=device) * self._taking_part
         self._logits: list[Tensor] = []
         self._own: list[Tensor] = []
 
@@ -130,7 +151,7 @@ class CompliantMixer:
         """One step of every selected weight vector along the gradient of ln p(target)."""
         expected = torch.bmm(mixed.features, mixed.log_probs.exp().float()[:, :, None]).squeeze(2)
         observed = mixed.features[torch.arange(len(targets), device=targets.device), :, targets]
-        gradients = observed - expected
+        gradients = (observed - expected) * self._taking_part
         for of_set, rows in zip(self.weight_sets, mixed.selected, strict=True):
             counts = torch.bincount(rows, minlength=len(of_set))
             steps = LEARNING_RATE * (TARGETS_PER_STEP / counts.clamp_min(TARGETS_PER_STEP))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-RECENT_DECAY = 0.998  # per token: a memory of some 500 tokens
+RECENT_DECAY = 0.996  # per token: a memory of some 250 tokens
 RECENT_PRIOR_TOKENS = 20.0  # the unigram's weight against it
 HASH_MULTIPLIER = 36_313
 

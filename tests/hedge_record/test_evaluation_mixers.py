@@ -11,9 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hedge_record.config import EvaluationConfig
+from hedge_record.errors import RecordError
 from hedge_record.evaluation.hedge_mixer import HedgeMixer
-from hedge_record.evaluation.mixture import CompliantMixer
-from hedge_record.evaluation.ngram import CONTEXT_KINDS, ContextExperts, NGramTable
+from hedge_record.evaluation.mixture import LEARNING_RATE, CompliantMixer
+from hedge_record.evaluation.ngram import (
+    CONTEXT_KINDS,
+    EXPERT_NAMES,
+    RECENT_DECAY,
+    ContextExperts,
+    NGramTable,
+)
 from hedge_record.evaluation.windows import Window, WindowBatch
 
 VOCAB = 64
@@ -132,7 +140,8 @@ def test_recent_tokens_fade_alike_in_blocks_of_any_size() -> None:
     for first in range(0, 300, 50):
         parts.count(tokens, torch.arange(first, first + 50))
     assert torch.allclose(whole.recent, parts.recent, rtol=1e-4)
-    assert whole.recent.sum() == pytest.approx((1 - 0.998**300) / 0.002, rel=1e-3)
+    remembered = (1 - RECENT_DECAY**300) / (1 - RECENT_DECAY)
+    assert whole.recent.sum().item() == pytest.approx(remembered, rel=1e-3)
 
 
 @pytest.mark.parametrize("scored_chunks", [0, 1, 8])
@@ -202,7 +211,7 @@ def test_compliant_weights_follow_the_gradient_of_the_log_likelihood() -> None:
     mixer.score(logits[128:136], tokens)
     for old, new, learned in zip(before, mixer.weight_sets, weights, strict=True):
         assert learned.grad is not None
-        assert torch.allclose(new - old, 0.002 * learned.grad, atol=1e-6)
+        assert torch.allclose(new - old, LEARNING_RATE * learned.grad, atol=1e-6)
 
 
 def test_a_full_weight_cell_steps_no_further_in_a_longer_block() -> None:
@@ -213,6 +222,24 @@ def test_a_full_weight_cell_steps_no_further_in_a_longer_block() -> None:
     short.score(logits[:16], tokens)
     long.score(logits, tokens)
     assert torch.allclose(short.weight_sets[0] - start, long.weight_sets[0] - start, atol=1e-6)
+
+
+def test_an_expert_that_is_left_out_never_speaks() -> None:
+    tokens, logits = stream(257), random_logits(256, seed=4)
+    alone = CompliantMixer(VOCAB, buckets=97, block_tokens=16, device=CPU, experts=["neural"])
+    scored_stream(alone, tokens, logits, 8)
+    for of_set in alone.weight_sets:
+        assert not of_set[:, 1:].any()
+    block = alone.mix(logits[:50], tokens, torch.arange(200, 250))
+    weight = torch.stack([s[r, 0] for s, r in zip(alone.weight_sets, block.selected, strict=True)])
+    tempered = (logits[:50].log_softmax(1) * weight.sum(0)[:, None]).log_softmax(1)
+    assert torch.allclose(block.log_probs.float(), tempered, atol=1e-5)
+    with pytest.raises(RecordError, match="no 9-gram; choose from neural"):
+        CompliantMixer(VOCAB, buckets=97, block_tokens=16, device=CPU, experts=["9-gram"])
+
+
+def test_the_configuration_names_every_expert() -> None:
+    assert EvaluationConfig().mixer_experts == EXPERT_NAMES
 
 
 def test_compliant_mixture_beats_an_uninformed_model_and_keeps_up_with_a_perfect_one() -> None:
