@@ -204,6 +204,15 @@ class Arrays(Expressions):
         cell.absorb(base)
         return Value(objects=(cell,), mixed=base.mixed, start=start_of(element(base)))
 
+    def _dunder(self, call: Arguments) -> Value:
+        """An index in its spelling as a method: a lambda can store in no other way."""
+        base, key = call.get(0), call.get(1)
+        index = Index((key,), key.affine(), key.const is not UNSET, key.const is not UNSET)
+        if call.name == "__getitem__":
+            return self.fetch(call.node, base, index)
+        self.store(call.node, base, index, call.get(2))
+        return NOTHING
+
     def _leaf(self, call: Arguments) -> Value:
         """`t.requires_grad_()`: the tensor is a parameter of its own from here on."""
         base = call.get(0)
@@ -291,6 +300,7 @@ ARRAY_HANDLERS: dict[str, Handler] = {
     "one_hot": Arrays._one_hot,
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), Arrays._bounded),
     **dict.fromkeys(library.GATHERING, Arrays._gathered),
+    **dict.fromkeys(("__getitem__", "__setitem__"), Arrays._dunder),
     "requires_grad_": Arrays._leaf,
     "log2": Arrays._bits,
     "bincount": Arrays._histogram,
