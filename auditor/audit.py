@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from auditor.dossier import Dossier, FileFact, RuleFact, RunFacts
+from auditor.dynamic.probes.result import ScriptResult
 from auditor.errors import AuditError
 from auditor.evidence.books import Books, keep_books
 from auditor.evidence.claims import read_claims
@@ -18,6 +19,7 @@ from auditor.program.index import Program, build
 from auditor.program.timeline import timeline
 from auditor.program.what_ran import WhatRan
 from auditor.rules import Context, Rule, all_rules
+from auditor.rules.measured import as_run, proofs
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked, unpack
 from auditor.verdict import judge
@@ -30,6 +32,15 @@ RULEBOOK = (
     *("D1", "D2", "D3", "B1", "A1", "A2", "T1", "T2", "S1", "S2", "S3", "S4"),
     *("F1", "F2", "L1", "N1", "R1"),
 )
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How far the probes go: `seconds` for runs of the whole script, 0 for its scorer alone. `say`
+    hears what is being done."""
+
+    seconds: float = 300.0
+    say: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -60,25 +71,26 @@ def audit_submission(
     submission: Submission,
     *,
     policy: Policy,
-    dynamic: bool = False,
+    dynamic: bool | Probing = False,
     overrides: Mapping[str, str] | None = None,
 ) -> Audit:
     """Audits one script. Never raises for what a submission holds.
 
-    `overrides` are environment variables to set against what the submission's files tell.
+    `dynamic` asks for the probes, in full or as far as a `Probing` says. `overrides` are
+    environment variables to set against what the submission's files tell.
     """
-    return _judged(_examine(submission, dynamic, overrides or {}), policy)
+    return _judged(_examine(submission, _probing(dynamic), overrides or {}), policy)
 
 
 def audit_in_full(
     submission: Submission,
     *,
     policy: Policy,
-    dynamic: bool = False,
+    dynamic: bool | Probing = False,
     overrides: Mapping[str, str] | None = None,
 ) -> Dossier:
     """As `audit_submission`, with what a report shows: sources, hashes, timeline, what ran."""
-    seen = _examine(submission, dynamic, overrides or {})
+    seen = _examine(submission, _probing(dynamic), overrides or {})
     return Dossier(
         audit=_judged(seen, policy),
         titles=tuple(title for _, title in seen.named),
@@ -86,7 +98,7 @@ def audit_in_full(
         files=tuple(_files(submission)),
         rules=tuple(_fact(rule, policy) for rule in all_rules()),
         packing=tuple(_packing(seen.unpacked)),
-        dynamic=dynamic,
+        dynamic=dynamic is not False,
         run=_or(RunFacts(overrides=overrides or {}), _run, seen),
         patches=_or((), _patches, seen),
         books=_or(Books(), _books, seen),
@@ -106,14 +118,27 @@ def _fact(rule: Rule, policy: Policy) -> RuleFact:
     )
 
 
-def _examine(submission: Submission, dynamic: bool, overrides: Mapping[str, str]) -> _Examined:
+def _probing(dynamic: bool | Probing) -> Probing | None:
+    if isinstance(dynamic, Probing):
+        return dynamic
+    return Probing() if dynamic else None
+
+
+def _examine(
+    submission: Submission, probing: Probing | None, overrides: Mapping[str, str]
+) -> _Examined:
     started = time.perf_counter()
     unpacked = _unpacked(submission)
     shipped_and_written = {**submission.files, **unpacked.files}
     program = build(replace(submission, files=shipped_and_written), unpacked)
-    probed = _probe(submission, unpacked, program, dynamic)
+    probed = _probe(submission, unpacked, program, probing, overrides)
     context = Context(submission, program, read_claims(submission), probed.results, overrides)
-    named = [(finding, rule.title) for rule in all_rules() for finding in _apply(rule, context)]
+    named = [
+        (as_run(context, finding), rule.title)
+        for rule in all_rules()
+        for finding in _apply(rule, context)
+    ]
+    named += proofs(context, [finding for finding, _ in named])
     return _Examined(submission, unpacked, probed, context, named, started)
 
 
@@ -183,16 +208,41 @@ def _unpacked(submission: Submission) -> Unpacked:
     return unpack(submission.main, submission.files)
 
 
-def _probe(submission: Submission, unpacked: Unpacked, program: Program, dynamic: bool) -> _Probed:
-    if not dynamic:
+def _probe(
+    submission: Submission,
+    unpacked: Unpacked,
+    program: Program,
+    probing: Probing | None,
+    overrides: Mapping[str, str],
+) -> _Probed:
+    if probing is None:
         return _Probed({}, "what only a run shows: the dynamic probes were not asked for")
     # Imported here: the static path must not load what the probes need.
     from auditor.dynamic.mass import probe
 
+    results: dict[str, Any] = {}
     try:
-        return _Probed({"mass": probe(submission, unpacked, program)}, None)
+        probing.say("measuring its scorer")
+        results["mass"] = probe(submission, unpacked, program)
+        if probing.seconds > 0:
+            results["script"] = _probe_script(submission, program, probing, overrides)
     except AuditError as error:
-        return _Probed({}, f"what only a run shows: {error}")
+        return _Probed(results, f"what only a run shows: {error}")
+    return _Probed(results, None)
+
+
+def _probe_script(
+    submission: Submission, program: Program, probing: Probing, overrides: Mapping[str, str]
+) -> ScriptResult:
+    from auditor.dynamic.probes.suite import probe
+
+    seconds, say = probing.seconds, probing.say
+    try:
+        return probe(submission, program, overrides=overrides, seconds=seconds, say=say)
+    except AuditError:
+        raise
+    except Exception as error:  # what a hostile run makes up costs its probes, not the audit
+        return ScriptResult(problem=f"its results cannot be read: {error!r}"[:300])
 
 
 def _apply(rule: Rule, context: Context) -> Iterator[Finding]:

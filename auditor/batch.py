@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 import auditor
-from auditor.audit import audit_submission
+from auditor.audit import Probing, audit_submission
 from auditor.errors import AuditError
 from auditor.finding import Audit, Readiness, Validity
 from auditor.policy import policy
@@ -36,13 +36,15 @@ AHEAD = 4  # jobs in the queue for each process, so that none waits for the next
 
 @dataclass(frozen=True)
 class Plan:
-    """What to audit and how. `seconds` is the limit for one pull request."""
+    """What to audit and how. `seconds` is the limit for one pull request, `budget` how much of it
+    the runs of a whole script may take."""
 
     repo: Path
     jobs: tuple[Job, ...]
     out: Path
     policy: str
     dynamic: bool = False
+    budget: float = 0.0
     processes: int = 1
     seconds: int = 120
     cache: Path | None = None
@@ -222,7 +224,8 @@ def _audited(plan: Plan, submission: Submission) -> str:
         return json.dumps(
             {**found, "pr": submission.pr, "head": submission.head}, ensure_ascii=False
         )
-    audit = audit_submission(submission, policy=policy(plan.policy), dynamic=plan.dynamic)
+    probing = Probing(min(plan.budget, 0.7 * plan.seconds)) if plan.dynamic else False
+    audit = audit_submission(submission, policy=policy(plan.policy), dynamic=probing)
     text = line(audit)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

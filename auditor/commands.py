@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +24,22 @@ REPO_VARIABLE = "PARAMETER_GOLF_REPO"
 
 def audit(options: argparse.Namespace) -> int:
     """`auditor audit`."""
-    from auditor.audit import DEFAULT_POLICY, audit_in_full
+    from auditor.audit import DEFAULT_POLICY, Probing, audit_in_full
     from auditor.policy import policy
     from auditor.report.view import Audience, View
 
     chosen = policy(options.policy or DEFAULT_POLICY)
     overrides = _overrides(options.overrides)
-    dossiers = [
-        audit_in_full(submission, policy=chosen, dynamic=options.dynamic, overrides=overrides)
-        for submission in _submissions(options)
-    ]
+    with ExitStack() as stack:
+        probing: bool | Probing = False
+        if options.dynamic:
+            from auditor.console import telling
+
+            probing = Probing(options.budget, stack.enter_context(telling()))
+        dossiers = [
+            audit_in_full(submission, policy=chosen, dynamic=probing, overrides=overrides)
+            for submission in _submissions(options)
+        ]
     if not dossiers:
         print(f"auditor: no training script changed since {options.base}", file=sys.stderr)
     view = View(Audience(options.audience), options.timeline)
@@ -116,6 +123,7 @@ def batch(options: argparse.Namespace) -> int:
         out=options.out,
         policy=chosen.name,
         dynamic=options.dynamic,
+        budget=options.budget,
         processes=max(1, options.jobs),
         seconds=options.timeout,
         cache=None if options.no_cache else options.cache or _default_cache(),
@@ -159,13 +167,14 @@ def demo(options: argparse.Namespace) -> int:
     """`auditor demo`."""
     from rich.console import Console
 
-    from auditor.audit import DEFAULT_POLICY, audit_in_full
+    from auditor.audit import DEFAULT_POLICY, Probing, audit_in_full
     from auditor.demo import submission
     from auditor.policy import policy
     from auditor.report.terminal import draw
     from auditor.report.view import View
 
-    dossier = audit_in_full(submission(), policy=policy(DEFAULT_POLICY), dynamic=not options.static)
+    probing = False if options.static else Probing(seconds=0)  # the fault is in its scorer
+    dossier = audit_in_full(submission(), policy=policy(DEFAULT_POLICY), dynamic=probing)
     draw(Console(), [dossier])
     print()
     deliver([dossier], None, [options.output], View())

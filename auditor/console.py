@@ -1,7 +1,8 @@
 """Progress for long commands, drawn on standard error and only where somebody watches."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -34,3 +35,14 @@ def track(outcomes: Iterable[Counter[str]], total: int) -> Counter[str]:
             words = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()))
             progress.update(task, advance=1, tally=words)
     return tally
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, until it is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("reading") as status:
+        yield status.update

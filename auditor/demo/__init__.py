@@ -20,7 +20,8 @@ def submission(*, fixed: bool = False) -> Submission:
 
 def run(*, fixed: bool = False, dynamic: bool = True) -> Audit:
     """Audits the shipped script under the default policy."""
-    from auditor.audit import DEFAULT_POLICY, audit_submission  # the audit knows no demo
+    from auditor.audit import DEFAULT_POLICY, Probing, audit_submission  # it knows no demo
     from auditor.policy import policy
 
-    return audit_submission(submission(fixed=fixed), policy=policy(DEFAULT_POLICY), dynamic=dynamic)
+    probing = Probing(seconds=0) if dynamic else False
+    return audit_submission(submission(fixed=fixed), policy=policy(DEFAULT_POLICY), dynamic=probing)

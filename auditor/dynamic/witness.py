@@ -19,19 +19,21 @@ _RUNTIME = ("torch", "python")
 
 @dataclass(frozen=True)
 class Witness:
-    """One run of the mass probe. `files` are the script's files, packed; `task` is everything that
-    the numbers depend on; `answer` is what the sandboxed process said."""
+    """One measurement. `files` are the script's files, packed; `task` is everything that the
+    numbers depend on; `answer` is what the sandboxed process said. `probe` is `mass` for a scorer
+    on its own, and `run:` with the probe's name for a run of the whole script."""
 
     path: str
     files: Mapping[str, str]
     task: Mapping[str, Any]
     answer: Mapping[str, Any]
+    probe: str = "mass"
 
     def to_json(self) -> dict[str, Any]:
         """The file that `auditor replay` reads."""
         return {
             "schema": SCHEMA,
-            "probe": "mass",
+            "probe": self.probe,
             "script": self.path,
             "sha256": _hashes(self.files),
             "machine": platform.machine(),
@@ -81,9 +83,10 @@ def read_witness(path: Path) -> Witness:
     """Reads one JSON file. Raises `AuditError` where it is no witness or was changed."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        if held["schema"] != SCHEMA or held["probe"] != "mass":
+        probe = str(held["probe"])
+        if held["schema"] != SCHEMA or not (probe == "mass" or probe.startswith("run:")):
             raise AuditError(f"{path}: not a witness of schema {SCHEMA} that this version replays")
-        witness = Witness(held["script"], held["files"], held["task"], held["answer"])
+        witness = Witness(held["script"], held["files"], held["task"], held["answer"], probe)
         whole = _hashes(witness.files) == held["sha256"]
     except OSError as error:
         raise AuditError(f"{path}: {error.strerror}") from None
@@ -100,20 +103,17 @@ def replay(path: Path, script: bytes | None = None) -> Replay:
     With `script`, also says whether the witness is about that script. Raises `AuditError` for a
     file that is no witness and `SandboxUnavailable` where nothing can be isolated.
     """
-    from auditor.dynamic.mass import (
-        run_task,
-    )  # the probe makes witnesses, so it imports this module
-
     witness = read_witness(path)
     files = unpack_files(witness.files)
     problems = []
-    if script is not None and script != files.get("script.py"):
+    if script is not None and script not in files.values():
         problems.append("the script differs from the one in the witness")
-    answer = run_task(files, witness.task)
+    answer = _repeat(witness, files)
     differing = {k for k in witness.answer.keys() | answer.keys() if k not in _RUNTIME}
     differing = {k for k in differing if witness.answer.get(k) != answer.get(k)}
     if differing:
-        problems.append(f"not reproduced: {', '.join(sorted(differing))} differ")
+        named = ", ".join(sorted(name or "the run itself" for name in differing))
+        problems.append(f"not reproduced: {named} differ")
         problems += [
             f"{name} is {answer.get(name)} here and was {witness.answer.get(name)}"
             for name in _RUNTIME
@@ -121,8 +121,21 @@ def replay(path: Path, script: bytes | None = None) -> Replay:
         ]
     if problems:
         return Replay(witness.path, False, tuple(problems))
-    count = sum(len(p["nll"]) for p in answer["positions"])
-    return Replay(witness.path, True, (f"reproduced bit for bit: {count:,} losses",))
+    return Replay(witness.path, True, (f"reproduced bit for bit: {_losses(answer):,} losses",))
+
+
+def _repeat(witness: Witness, files: Mapping[str, bytes]) -> dict[str, Any]:
+    # The probes make witnesses, so they import this module.
+    from auditor.dynamic.mass import run_task
+    from auditor.dynamic.probes.proof import repeat
+
+    return (run_task if witness.probe == "mass" else repeat)(files, witness.task)
+
+
+def _losses(answer: Mapping[str, Any]) -> int:
+    positions = sum(len(position["nll"]) for position in answer.get("positions", ()))
+    variants = [told for told in answer.values() if isinstance(told, dict)]
+    return positions + sum(len(told["losses"]) for told in variants)
 
 
 def _hashes(packed: Mapping[str, str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Poke:
     """One entry of the job's `pokes`."""
 
     site: Site
-    after: int
+    after: int | None
     until: int
     stream: str
     index: int

@@ -143,8 +143,12 @@ def place(depth: int = 1) -> tuple[str, int]:
     """The innermost line of the script on the stack: its file's path and the line."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
-        path = frame.f_code.co_filename
-        if _OURS not in path and not any(part in path for part in _LIBRARIES):
-            return path, frame.f_lineno
+        if is_script(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return "", 0
+
+
+def is_script(path: str) -> bool:
+    """Whether code of this file is the script's own: no library's, and not ours."""
+    return _OURS not in path and not any(part in path for part in _LIBRARIES)

@@ -2,12 +2,16 @@
 
 import gc
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from auditor.dynamic.capture import pokes
 from auditor.dynamic.capture.files import Files, change
+from auditor.dynamic.capture.lines import Lines
 from auditor.dynamic.capture.printed import Printed
 from auditor.dynamic.capture.record import Recorder, Site
 from auditor.dynamic.capture.reductions import Reductions
@@ -33,6 +37,7 @@ class Session:
         self.until: tuple[Site, int] | None = None
         names = {moment: settings.get(moment, ()) for moment in ("training", "validation")}
         self.files = Files(self.recorder, names, self._reached)
+        self.lines = Lines()
         self.steps = Steps(self.recorder)
         self.reductions = Reductions(self.recorder, self._seen)
 
@@ -44,21 +49,33 @@ class Session:
         sys.stdout = Printed(sys.stdout, self.recorder)
         gc.collect()
         gc.freeze()
+        self.lines.install()
 
     def collect(self) -> dict[str, Any]:
         """What this process tells, without the values, which are sent apart."""
+        self.lines.stop()
         self.files.inside = True  # what is opened from now on is not the script's
         entry, values = self.recorder.packed()
         self.run.send("values", values)
         if not self.run.variant:
             self.run.send("artifact", self.files.artifact)
-        return entry | {"artifacts": self.files.artifacts()}
+        return entry | {
+            "artifacts": self.files.artifacts(),
+            "lines": self.lines.to_json(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
 
     def _reached(self, moment: str) -> None:
         if self.run.variant:
             return
+        if moment == "artifact":
+            for number, poke in enumerate(self.pokes):
+                if poke.after is None and self._poke(number, poke):
+                    return
         for variant in self.variants:
             if variant["at"] == moment and self.run.fork(variant["name"]):
+                self.lines.stop()
                 self.recorder.forget()
                 self.pokes = []
                 change(variant.get("files", {}))
@@ -81,6 +98,7 @@ class Session:
             copies = pokes.find(poke.stream, poke.index)
             for token in poke.values:
                 if self.run.fork(f"poke-{number}-{token}"):
+                    self.lines.stop()
                     copies.write(token)
                     self.recorder.forget()
                     self.pokes, self.until = [], (poke.site, poke.until)

@@ -37,7 +37,7 @@ def judge(base: Trace, run: Rehearsal, changes: list[Change], script_bytes: int)
             f"{name} changes with validation token {moved[0].index}: validation data reach the "
             "artifact"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(REPEAT, moved[0].name))
     reason = f"{name} ({written.bytes:,} bytes here) stays the same whatever the validation data"
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
 

@@ -39,7 +39,8 @@ def judge(bound: Bound, base: Trace, run: Rehearsal) -> ProbeResult:
     ]
     if other.problem is not None or losses is None:
         reason = f"without training shards at evaluation it ends otherwise: {other.problem}"
-        return ProbeResult(NAME, Outcome.FOUND if late else Outcome.NOT_AUDITED, reason, numbers)
+        outcome = Outcome.FOUND if late else Outcome.NOT_AUDITED
+        return ProbeResult(NAME, outcome, reason, numbers, runs=(NAME,))
     differ = int(np.count_nonzero(losses != bound.losses))
     numbers["losses that differ"] = differ
     if differ:
@@ -47,6 +48,6 @@ def judge(bound: Bound, base: Trace, run: Rehearsal) -> ProbeResult:
             f"{differ} of {losses.size} losses differ although the same artifact is read: "
             "something else that was learned reaches the score"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(NAME,))
     reason = "after training on other data, the same artifact gives every loss to the last bit"
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)

@@ -116,7 +116,7 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
             f"changing {_words(change)} moves {early[worst].size} of {change.index - 1} losses of "
             f"tokens before it, by up to {numbers['largest move']:.3g} nats"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(REPEAT, worst))
     if guilty:
         reason = "tokens are scored in another order than the text's, and that order has no cycle"
         return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)

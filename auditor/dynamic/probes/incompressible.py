@@ -45,6 +45,6 @@ def judge(run: Rehearsal, bound: Bound | None, stream: Stream, drawn: Tokens) ->
             f"{text} random tokens of {len(stream.ordinary)} symbols, {floor:.0f} nats, are scored "
             f"with {gain:.0f} nats less: for an honest scorer p <= {numbers['p']:.2g}"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, outside=True)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, outside=True, runs=(NAME,))
     reason = f"random tokens cost {-gain:.0f} nats more than their entropy of {floor:.0f} nats"
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers, outside=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditor.dynamic.capture.record import Floats
 from auditor.dynamic.probes.binding import Bound
@@ -28,19 +29,22 @@ from auditor.errors import AuditError
 
 NAME = "mass"
 _Z95 = 1.96
-_GAP = 0.3  # of the longest pause between two reductions: what parts one window from the next
+_KINDS = 4.0  # how much longer a pause with a forward pass is than one without
+_PASS = 0.002  # seconds that a forward pass takes at least
+Ordinals = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Sampled:
     """A position to be measured: value `value` of the bound losses is that of token `index`.
 
-    The children live from reduction `after` of the bound site to reduction `until`.
+    The children live from reduction `after` of the bound site to reduction `until`; without
+    `after`, from the moment on at which the artifact is read.
     """
 
     index: int
     value: int
-    after: int
+    after: int | None
     until: int
 
     def poke(self, bound: Bound, path: str, tokens: list[int]) -> dict[str, Any]:
@@ -58,30 +62,49 @@ class Sampled:
 def choose(bound: Bound, stream: Stream, count: int, first: int) -> list[Sampled]:
     """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
     its first third, so that gates are behind and tables are filled, and away from its tail, which
-    overlapping windows score again."""
+    overlapping windows score again. Where no pause parts one window from the next, the children
+    start when the artifact is read, and there is one position: each token costs an evaluation."""
     if bound.masked or abs(bound.losses.size - stream.targets) > stream.targets // 4:
         raise AuditError("the values behind the score are not one a token in order")
     starts = _window_starts(bound)
-    tail = bound.losses.size - stream.targets
-    last = int(stream.targets * 0.9) - max(tail, 0)
+    starts = starts[starts > bound.ordinals[0]]
+    if not len(starts):
+        return [from_artifact(bound, first)]
+    tail = max(bound.losses.size - stream.targets, 0)
+    last = int(stream.targets * 0.9) - tail
     spread = np.linspace(stream.targets // 3, last, max(count - 1, 1)).astype(int).tolist()
     found = []
     for index in dict.fromkeys([first, *spread]):
-        value, until = index - 1, int(bound.ordinals[index - 1])
+        until = int(bound.ordinals[index - 1])
         before = starts[starts <= until]
-        if len(before) and before[-1] > int(bound.ordinals[0]) and stream.is_text(index):
-            found.append(Sampled(index, value, int(before[-1]) - 1, until))
+        if len(before) and stream.is_text(index):
+            found.append(Sampled(index, index - 1, int(before[-1]) - 1, until))
     return found[:count]
 
 
-def _window_starts(bound: Bound) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Ordinals of the reductions that come after a pause: the first of each batch of windows."""
+def from_artifact(bound: Bound, index: int) -> Sampled:
+    """One position, whose children live from the reading of the artifact on."""
+    return Sampled(index, index - 1, None, int(bound.ordinals[index - 1]))
+
+
+def _window_starts(bound: Bound) -> Ordinals:
+    """Ordinals of the reductions that come after a pause: the first of each batch of windows.
+
+    Rows of a batch are summed at once, after a forward pass: the pauses are of two kinds. Where
+    they are of one kind, each reduction has a pass of its own, or all have one together.
+    """
     seconds = np.array([e.seconds for e in bound.events])
-    pauses = np.diff(seconds, prepend=seconds[0] - 1e9)
-    longest = np.quantile(pauses[1:], 0.95) if len(pauses) > 1 else 0.0
     ordinals = np.array([e.ordinal for e in bound.events])
-    starts: np.ndarray[Any, np.dtype[np.int64]] = ordinals[pauses >= _GAP * longest]
-    return starts
+    pauses = np.diff(seconds)
+    if len(pauses) < 2:
+        return ordinals[:0]
+    ordered = np.maximum(np.sort(pauses), 1e-6)
+    steps = ordered[1:] / ordered[:-1]
+    cut = int(np.argmax(steps))
+    if steps[cut] >= _KINDS:
+        starts: Ordinals = ordinals[1:][pauses > ordered[cut] * 1.001]
+        return starts
+    return ordinals[1:] if np.median(pauses) > _PASS else ordinals[:0]
 
 
 def judge(
@@ -121,18 +144,20 @@ def judge(
             f"what the run scores sums to up to {masses[worst]:.4g} {said} (mean free bits a byte "
             f"{per_byte:.3f}, 95% interval {interval[0]:.3f} to {interval[1]:.3f})"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(f"poke-{worst}",))
     reason = f"what the run scores sums to {min(masses):.6f} to {max(masses):.6f} {said}"
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
 
 
 def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:
     """The loss of token `place.index` for each token that it could be, in nats."""
-    first = int(np.searchsorted(bound.ordinals, place.after, side="right"))
+    first = int(np.searchsorted(bound.ordinals, place.after or 0, side="right"))
     column = np.empty(stream.vocabulary)
     for token in range(stream.vocabulary):
         found = run.variants.get(f"poke-{number}-{token}")
         losses = found.json("losses") if found is not None else None
+        if isinstance(losses, list) and place.after is None:  # only what the score is made of
+            losses = losses[-int(np.searchsorted(bound.ordinals, place.until, side="right")) :]
         if not isinstance(losses, list) or len(losses) <= place.value - first:
             raise AuditError(f"token {place.index} cannot be replaced while the run goes on")
         column[token] = float(losses[place.value - first]) * bound.scale
@@ -168,7 +193,7 @@ def _check(
         )
 
 
-def ratio(free: Floats, counts: np.ndarray[Any, Any]) -> tuple[float, tuple[float, float]]:
+def ratio(free: Floats, counts: Ordinals) -> tuple[float, tuple[float, float]]:
     """Free bits a byte over the sampled positions, and its 95% interval (normal, delta method)."""
     per_byte = float(free.sum() / counts.sum())
     rest = free - per_byte * counts

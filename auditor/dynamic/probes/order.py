@@ -57,7 +57,7 @@ def judge(
             f"weights change with token {step.index} at {step.place} before it is scored, and "
             "scored losses move with it"
         )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers)
+        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(f"flip-{step.index}",))
     if early:
         reason = (
             f"weights change with token {early[0].index} at {early[0].place} before it is scored, "

@@ -18,13 +18,15 @@ class Outcome(StrEnum):
 class ProbeResult:
     """One probe. `outside` is set where everything it rests on was recomputed outside of the
     audited process: what the run prints, and the files it is given. Other results rest on hooks
-    that a hostile script could lie to. `numbers` are its figures by name; `witness` replays it."""
+    that a hostile script could lie to. `numbers` are its figures by name, `runs` the variants that
+    it rests on; `witness` replays it."""
 
     probe: str
     outcome: Outcome
     reason: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
     outside: bool = False
+    runs: tuple[str, ...] = ()
     witness: Mapping[str, Any] | None = None
 
     @property
@@ -43,7 +45,8 @@ class ScriptResult:
     """All probes of one script. `problem` says why none was run, or is None.
 
     `metric` is the printed line that was bound, `environment` what the run was given, `shrunk`
-    what was made smaller, in words; `seconds` is wall time.
+    what was made smaller, in words; `lines` are those that ran, by the file's base name (`<string>`
+    for unpacked code); `seconds` is wall time.
     """
 
     probes: tuple[ProbeResult, ...] = ()
@@ -51,6 +54,7 @@ class ScriptResult:
     metric: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     shrunk: tuple[str, ...] = ()
+    lines: frozenset[tuple[str, int]] = frozenset()
     seconds: float = 0.0
 
     def of(self, probe: str) -> ProbeResult | None:

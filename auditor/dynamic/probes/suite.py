@@ -6,7 +6,7 @@ single tokens while it goes on, and swaps the artifact.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from auditor.dynamic.data import make_shard, make_text
 from auditor.dynamic.plan import DATA, RunPlan, plan_run
 from auditor.dynamic.probes import artifact, crossing, flip, incompressible, kraft, once, order
 from auditor.dynamic.probes.binding import Bound, Target, bind, submitted
-from auditor.dynamic.probes.result import ProbeResult, ScriptResult, not_audited
+from auditor.dynamic.probes.proof import HOOK, VARIANTS, prove
+from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult, not_audited
 from auditor.dynamic.probes.stream import Stream, Tokens
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import LIMITS, Rehearsal, rehearse
@@ -27,7 +28,6 @@ from auditor.evidence.figures import Metric
 from auditor.program.index import Program
 from auditor.submission.model import Submission
 
-HOOK = "auditor.dynamic.capture.session"
 NAMES = ("flip", "mass", "incompressible", "order", "once", "crossing", "artifact")
 SECONDS = 300.0  # for all probes of a script
 _SEED = 700
@@ -41,10 +41,23 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class _Done:
+    """A run: what it was given, the hook's settings, what came of it."""
+
+    plan: RunPlan
+    hook: Mapping[str, Any]
+    run: Rehearsal
+
+    def proved(self, result: ProbeResult, bound: Bound | None) -> ProbeResult:
+        """The result, with a witness where it found something."""
+        return prove(result, self.plan, self.hook, self.run, bound) if result.found else result
+
+
+@dataclass(frozen=True)
 class _First:
     """The first run, and what was made of it."""
 
-    run: Rehearsal
+    done: _Done
     base: Trace
     metric: Metric
     bound: Bound | None
@@ -74,22 +87,23 @@ def probe(
         try:
             plan = plan_run(submission, program, sizes=sizes, overrides=overrides)
             say("running the script, with changed and unchanged streams")
-            first = _first_run(plan, seconds - (time.monotonic() - started))
+            first = _first_run(plan, started + seconds)
         except AuditError as error:
             problems.append(str(error))
             continue
-        results = list(_judge(plan, first, seconds - (time.monotonic() - started), say))
+        results = list(_judge(plan, first, started + seconds, say))
         return ScriptResult(
             tuple(results),
             metric=first.metric.evidence.text,
             environment=plan.environment,
             shrunk=tuple(f"{c.name} {c.before} as {c.after}" for c in plan.changes),
+            lines=first.base.lines,
             seconds=time.monotonic() - started,
         )
     return ScriptResult(problem=problems[0], seconds=time.monotonic() - started)
 
 
-def _first_run(plan: RunPlan, seconds: float) -> _First:
+def _first_run(plan: RunPlan, deadline: float) -> _First:
     """Raises `AuditError` where the run does not count."""
     stream = Stream.of(plan.data)
     changes = flip.plan(stream, np.random.default_rng(_SEED))
@@ -100,91 +114,120 @@ def _first_run(plan: RunPlan, seconds: float) -> _First:
     variants += [
         {"name": name, "at": "validation", "files": {_VALIDATION: _placed(name)}} for name in files
     ]
-    run = _run(plan, {"variants": variants}, files, seconds)
-    base = read_trace(run)
+    done = _run(plan, {"variants": variants}, files, deadline)
+    base = read_trace(done.run)
     metric = submitted(base, plan.tag or None)
     if metric is None:
         raise AuditError("the run printed no score")
     target = Target(stream.targets, int(stream.byte_counts().sum()))
-    return _First(run, base, metric, bind(base, metric, target), stream, changes, drawn)
+    return _First(done, base, metric, bind(base, metric, target), stream, changes, drawn)
 
 
 def _run(
-    plan: RunPlan, settings: Mapping[str, Any], files: Mapping[str, bytes], seconds: float
-) -> Rehearsal:
+    plan: RunPlan, settings: Mapping[str, Any], files: Mapping[str, bytes], deadline: float
+) -> _Done:
     """One run with the hook, and further files; raises `AuditError` where it does not count."""
-    given = {_placed(name).removeprefix("/scratch/"): data for name, data in files.items()}
+    seconds = max(deadline - time.monotonic(), 1.0)
     hook = {
         "validation": ["fineweb_val_[0-9]*.bin"],
         "training": ["fineweb_train_*.bin"],
         **settings,
     }
     limits = replace(LIMITS, seconds=seconds, cpu_seconds=int(seconds) + 60)
-    run = rehearse(
-        replace(plan, files={**plan.files, **given}), capture={HOOK: hook}, limits=limits
-    )
+    placed = {f"{VARIANTS}{name}": data for name, data in files.items()}
+    given = replace(plan, files={**plan.files, **placed})
+    run = rehearse(given, capture={HOOK: hook}, limits=limits)
     if run.problem is not None:
         raise AuditError(run.problem)
-    return run
+    return _Done(given, hook, run)
 
 
 def _placed(name: str) -> str:
-    return f"/scratch/variants/{name}"
+    return f"/scratch/{VARIANTS}{name}"
 
 
-def _judge(plan: RunPlan, first: _First, seconds: float, say: Say) -> Iterator[ProbeResult]:
-    run, base, bound, stream = first.run, first.base, first.bound, first.stream
-    yield incompressible.judge(run, bound, stream, first.drawn)
-    yield once.judge(first.metric, bound, stream)
+def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[ProbeResult]:
+    base, bound, stream = first.base, first.bound, first.stream
+    run, changes = first.done.run, first.changes
+    yield first.done.proved(incompressible.judge(run, bound, stream, first.drawn), bound)
+    yield first.done.proved(once.judge(first.metric, bound, stream), bound)
     script = plan.files[f"{plan.folder}/{plan.script}"]
-    yield artifact.judge(base, run, first.changes, len(script))
+    yield first.done.proved(artifact.judge(base, run, changes, len(script)), bound)
     if bound is None:
         reason = f"no values in the run have the mean that it prints: {first.metric.evidence.text}"
         yield from (not_audited(name, reason) for name in ("flip", "order", "mass", "crossing"))
         return
-    flipped = flip.judge(bound, run, first.changes)
-    yield flipped
-    yield order.judge(bound, base, run, first.changes, flipped)
+    flipped = flip.judge(bound, run, changes)
+    yield first.done.proved(flipped, bound)
+    yield first.done.proved(order.judge(bound, base, run, changes, flipped), bound)
     say("running it again: tokens replaced in place, the artifact swapped")
-    yield from _second_run(plan, first, bound, seconds)
+    yield from _second_run(plan, first, bound, deadline, say)
 
 
 def _second_run(
-    plan: RunPlan, first: _First, bound: Bound, seconds: float
+    plan: RunPlan, first: _First, bound: Bound, deadline: float, say: Say
 ) -> Iterator[ProbeResult]:
-    stream, control = first.stream, first.changes[0]
-    variants: list[dict[str, Any]] = []
-    files: dict[str, bytes] = {}
-    written = first.base.artifact
-    if written is not None:
-        other = make_text(_SEED + 2, 4 * len(stream.tokens), plan.data.pieces, 96)
-        files = {"artifact": first.run.first.results["artifact"], "training": make_shard(other)}
-        gone: dict[str, str | None] = dict.fromkeys(_TRAINING)
-        variants.append(
-            {
-                "name": crossing.NAME,
-                "at": "training",
-                "files": {path: _placed("training") for path in _TRAINING},
-                "later": {written.path: {written.path: _placed("artifact"), **gone}},
-            }
-        )
+    control = first.changes[0]
     problem, sampled = "", []
     try:
-        sampled = kraft.choose(bound, stream, _POSITIONS, control.index)
+        sampled = kraft.choose(bound, first.stream, _POSITIONS, control.index)
     except AuditError as error:
         problem = str(error)
-    pokes = kraft.pokes(bound, stream, _VALIDATION, sampled)
+    variants, files = _swapped(plan, first)
     try:
-        run = _run(plan, {"variants": variants, "pokes": pokes}, files, seconds)
-        base = read_trace(run)
-        again = bound.same_place(base)
-        if again is None or not np.array_equal(again, bound.losses):
-            raise AuditError("a second run of the same script gives other losses")
+        done = _again(plan, first, bound, sampled, deadline, variants, files)
     except AuditError as error:
         yield from (not_audited(name, str(error)) for name in (kraft.NAME, crossing.NAME))
         return
+    yield done.proved(crossing.judge(bound, read_trace(done.run), done.run), bound)
     if problem:
         yield not_audited(kraft.NAME, problem)
-    else:
-        yield kraft.judge(bound, run, first.run, stream, sampled, control)
-    yield crossing.judge(bound, base, run)
+        return
+    mass = kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control)
+    if mass.outcome is Outcome.NOT_AUDITED and sampled[0].after is not None:
+        say(f"tokens replaced from the artifact on: {mass.reason}")
+        sampled = [kraft.from_artifact(bound, control.index)]
+        try:
+            done = _again(plan, first, bound, sampled, deadline)
+        except AuditError:
+            yield mass
+            return
+        mass = kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control)
+    yield done.proved(mass, bound)
+
+
+def _again(
+    plan: RunPlan,
+    first: _First,
+    bound: Bound,
+    sampled: list[kraft.Sampled],
+    deadline: float,
+    variants: Sequence[Mapping[str, Any]] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> _Done:
+    """The same run once more, with tokens replaced. Raises `AuditError` where it does not count, or
+    gives other losses than the first."""
+    pokes = kraft.pokes(bound, first.stream, _VALIDATION, sampled)
+    done = _run(plan, {"variants": list(variants), "pokes": pokes}, files or {}, deadline)
+    again = bound.same_place(read_trace(done.run))
+    if again is None or not np.array_equal(again, bound.losses):
+        raise AuditError("a second run of the same script gives other losses")
+    return done
+
+
+def _swapped(plan: RunPlan, first: _First) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """The variant that trains on other data and evaluates this run's artifact, and its files."""
+    written = first.base.artifact
+    if written is None:
+        return [], {}
+    other = make_text(_SEED + 2, 4 * len(first.stream.tokens), plan.data.pieces, 96)
+    results = first.done.run.first.results
+    files = {"artifact": results.get("artifact", b""), "training": make_shard(other)}
+    gone: dict[str, str | None] = dict.fromkeys(_TRAINING)
+    variant = {
+        "name": crossing.NAME,
+        "at": "training",
+        "files": {path: _placed("training") for path in _TRAINING},
+        "later": {written.path: {written.path: _placed("artifact"), **gone}},
+    }
+    return [variant], files

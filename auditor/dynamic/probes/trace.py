@@ -30,7 +30,8 @@ class Written:
 
 @dataclass(frozen=True)
 class Trace:
-    """One process. `printed`, `steps` and `files` start with the event's number."""
+    """One process. `printed`, `steps` and `files` start with the event's number; `lines` are those
+    of the script that ran, by base name."""
 
     sites: Mapping[Site, list[Reduced]]
     printed: tuple[tuple[int, str], ...]
@@ -38,6 +39,7 @@ class Trace:
     files: tuple[tuple[int, str, str], ...]
     artifacts: tuple[Written, ...] = ()
     notes: tuple[str, ...] = ()
+    lines: frozenset[tuple[str, int]] = frozenset()
     problem: str | None = None
 
     @cached_property
@@ -77,9 +79,14 @@ def read_trace(run: Rehearsal, variant: str = "") -> Trace:
                 for w in entry["artifacts"]
             ),
             notes=tuple(str(note) for note in entry["notes"]),
+            lines=frozenset(
+                (str(path).rpartition("/")[2], int(line))
+                for path, lines in entry["lines"].items()
+                for line in lines
+            ),
             problem=None if state["code"] == 0 else str(state.get("error")),
         )
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise AuditError(f"{name} left no trace ({error!r})") from None
 
 
