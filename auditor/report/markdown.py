@@ -21,6 +21,8 @@ MAX_EVIDENCE = 4
 
 def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """The reviews of all scripts, one after the other."""
+    if not dossiers:
+        return "No training script was changed: there is nothing to audit.\n"
     return "\n\n---\n\n".join(_review(dossier, view) for dossier in dossiers) + "\n"
 
 
