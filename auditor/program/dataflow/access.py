@@ -33,6 +33,7 @@ from auditor.program.dataflow.values import (
 
 # Names of data files: the dataset calls its splits `fineweb_val_*` and `fineweb_train_*`.
 _SPLIT = re.compile(r"(?:^|[^a-zA-Z])(val|valid|validation|train)(?=[^a-zA-Z]|$)")
+_EVERY_SPLIT = re.compile(r"fineweb_\*")
 _FILE = re.compile(r"[*/\\]|\.(?:bin|npy|npz|pt|txt|jsonl?|parquet)$|fineweb")
 _CONSTANTS = {
     "math.pi": math.pi,
@@ -184,10 +185,13 @@ def _near_end(bound: Value) -> bool:
 
 
 def sources_of(text: str) -> frozenset[Source]:
-    """The split that a file name belongs to."""
+    """The split that a file name belongs to; a pattern may take in both."""
     if len(text) > 400 or not _FILE.search(text):
         return frozenset()
-    match = _SPLIT.search(text.rpartition("/")[2]) or _SPLIT.search(text)
+    name = text.rpartition("/")[2]
+    match = _SPLIT.search(name) or _SPLIT.search(text)
+    if _EVERY_SPLIT.match(name):
+        return frozenset({Source("train"), Source("val")})
     if match is None:
         return frozenset()
     return frozenset({Source("train" if match[1] == "train" else "val")})

@@ -191,6 +191,10 @@ class Containers(Arrays):
             copies.append(thing)
         return base.replace(objects=tuple(copies))
 
+    def _layers(self, call: Arguments) -> Value:
+        """`Sequential(...).parameters()`: those of its layers."""
+        return call.get(0)
+
     def _forget(self, _: Arguments) -> Value:
         return NOTHING
 
@@ -220,6 +224,7 @@ CONTAINER_HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_FORGETTING, Containers._forget),
     **dict.fromkeys(_CLOCKS, Containers._clock),
     **dict.fromkeys(("pop", "popleft", "popitem", "next", "get_nowait"), Containers._take),
+    **dict.fromkeys(("parameters", "modules", "children"), Containers._layers),
     "len": Containers._size,
     "deepcopy": Containers._clone,
     "_replace": Containers._changed,
