@@ -6,6 +6,22 @@ from auditor.finding import Axis, Confidence, Finding, Status
 from auditor.program.dataflow.marks import Source
 from auditor.rules.base import Context, Rule
 
+_PRIOR = """
+import numpy as np, torch, math
+import torch.nn.functional as F
+train = torch.from_numpy(np.fromfile("fineweb_train_000000.bin", dtype=np.uint16))
+tokens = torch.from_numpy(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16))
+class Net(torch.nn.Module):
+    def __init__(self, prior):
+        super().__init__()
+        self.body = torch.nn.Linear(8, 8)
+        HELD
+    def forward(self, ids):
+        return self.body(ids) + self.prior
+net = Net(torch.log(torch.bincount(train, minlength=8) + 1.0))
+print(F.cross_entropy(net(tokens[:-1]), tokens[1:]).item() / math.log(2))
+"""
+
 
 class SomethingCrosses(Rule):
     """Asks of each reported loss whether training tokens are in it other than through weights."""
@@ -15,8 +31,8 @@ class SomethingCrosses(Rule):
     axis = Axis.VALIDITY
     what = (
         "A table or another value in memory that was filled from training shards and takes part in "
-        "the reported loss of validation tokens. Weights that were trained and files that are read "
-        "back do not count as such a value."
+        "the reported loss of validation tokens. Weights that were trained, parameters and buffers "
+        "that a module saves with its state, and files that are read back do not count as such."
     )
     why = (
         "The 16,000,000 bytes are all that a model may know of the training data. What is kept "
@@ -48,8 +64,12 @@ F.cross_entropy(net(train[:-1]), train[1:]).backward()
 opt.step()
 print(F.cross_entropy(net(tokens[:-1]), tokens[1:]).item() / math.log(2))
 """,
+        _PRIOR.replace("HELD", "self.register_buffer('prior', prior)"),
+        _PRIOR.replace("HELD", "self.prior = torch.nn.Parameter(prior)"),
     )
     invalid = (
+        _PRIOR.replace("HELD", "self.prior = prior"),
+        _PRIOR.replace("HELD", "self.register_buffer('prior', prior, persistent=False)"),
         """
 import numpy as np, torch, math
 import torch.nn.functional as F

@@ -7,7 +7,14 @@ from typing import Any
 
 from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.expressions import Expressions
-from auditor.program.dataflow.heap import Index, element, entries, instances, start_of
+from auditor.program.dataflow.heap import (
+    Index,
+    element,
+    entries,
+    instances,
+    start_of,
+    stored_in_model,
+)
 from auditor.program.dataflow.marks import (
     GRADIENT,
     STORED,
@@ -229,16 +236,17 @@ class Arrays(Expressions):
                 call.node.func.value, ast.Name
             ):
                 self.assign(call.node.func.value, base)
+        owned = instances(base)
         for other in others:
             for cell in base.cells():
-                cell.absorb(other)
+                held = owned or cell.owner is not None
+                cell.absorb(stored_in_model(other) if held else other)
             deps = other.all_deps()
             if GRADIENT in deps:
-                self.train(call.node, instances(base), deps)
+                self.train(call.node, owned, deps)
         if call.name == "copy_" and others:
-            held = instances(base)
             trained = frozenset(m for m in others[0].all_deps() if type(m) is Train)
-            for instance in held:
+            for instance in owned:
                 self.weigh(instance.root(), instance.root().trained | trained)
         return base
 

@@ -9,7 +9,7 @@ from auditor.program.dataflow import arithmetic, library
 from auditor.program.dataflow.arrays import ARRAY_HANDLERS, Arguments, Handler, keyed
 from auditor.program.dataflow.containers import CONTAINER_HANDLERS, Containers
 from auditor.program.dataflow.expressions import computed, operator_method, parameters_of
-from auditor.program.dataflow.heap import element, instances, own
+from auditor.program.dataflow.heap import element, instances, own, stored_in_model
 from auditor.program.dataflow.marks import MODEL, Source, Train, weighed
 from auditor.program.dataflow.values import (
     NOTHING,
@@ -282,8 +282,11 @@ class Calls(Containers):
         if name in ("add_module", "register_module", "register_parameter", "register_buffer"):
             key = call.get(1).const
             if isinstance(key, str):
-                thing.attributes[key] = call.get(2)
-                own(thing, call.get(2))
+                value = call.get(2)
+                if call.get(3, "persistent").const is not False:
+                    value = stored_in_model(value)
+                thing.attributes[key] = value
+                own(thing, value)
             return NOTHING
         if name in _MODES:
             return base

@@ -110,6 +110,14 @@ def shifted(deps: Marks, by: Affine) -> Marks:
     )
 
 
+def stored_in_model(value: Value) -> Value:
+    """`value` as a parameter or a buffer of a module: what it knows of training data is weights."""
+    known = frozenset(m for m in value.all_deps() if type(m) is Source and m.split == "train")
+    if not known:
+        return value
+    return Value(value.all_deps() - known, linear=linear_of(value), mixed=value.mixed)
+
+
 def instances(value: Value, depth: int = 3) -> frozenset[Instance]:
     """The modules, parameters or optimizers that a value is or holds."""
     found: set[Instance] = {m for m in value.deps if type(m) is Instance}
