@@ -48,6 +48,8 @@ def document(title: str, body: str, *, forms: bool = False) -> str:
     """A page with its own style and a policy that allows nothing else, but with `forms` to send
     one to the server that it came from. `body` is HTML, `title` text."""
     style = _style()
+    # Without a referrer a browser sends a form from "null", which no server can tell from others.
+    referrer = "same-origin" if forms else "no-referrer"
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     action = "'self'" if forms else "'none'"
     return f"""<!doctype html>
@@ -57,7 +59,7 @@ def document(title: str, body: str, *, forms: bool = False) -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action {action}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
+<meta name="referrer" content="{referrer}">
 <title>{_text(title)}</title>
 <style>{style}</style>
 </head>

@@ -151,7 +151,7 @@ def _page(text: str, status: int = 200) -> HTMLResponse:
         "Content-Security-Policy": pages.policy(text),
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "no-store",
