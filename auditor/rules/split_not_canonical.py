@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from auditor.evidence.figures import LogClaims
 from auditor.evidence.scored_bytes import TEXT_BYTES, ScoredBytes, claimed_line, scored_bytes
+from auditor.evidence.told_data import early_boundary
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.rules.base import Context, Rule
 from auditor.rules.track import outside_the_record_track
@@ -23,7 +24,8 @@ class SplitNotCanonical(Rule):
     what = (
         "A log whose tokens, loss and score imply fewer bytes than the first 50,000 documents "
         "have, or whose training set has the number of shards that a known faulty preparation "
-        "makes, in which four fifths of the validation documents are training documents."
+        "makes, in which four fifths of the validation documents are training documents. The same "
+        "preparation, told in the submission's own words, beside a log that scores the whole text."
     )
     why = (
         "Scores of different texts cannot be compared, and a model that was trained on the text "
@@ -37,13 +39,15 @@ class SplitNotCanonical(Rule):
         "the record track another text is a note."
     )
     known_misses = (
-        "overlap of training and validation documents that the number of shards does not show",
+        "overlap of training and validation documents that neither shards nor words show",
         "a part of the text whose log does not say how many tokens it has",
     )
 
     def check(self, context: Context) -> Iterator[Finding]:
         """What the logs say of the two data sets."""
         found = [f for log in context.claims.logs for f in self._log(context, log)]
+        if any(f.status is Status.PASS for f in found):  # the whole text is scored
+            found += self._told(context)
         for status in (Status.FAIL, Status.NOTE, Status.PASS):
             if chosen := next((f for f in found if f.status is status), None):
                 yield chosen
@@ -68,6 +72,18 @@ class SplitNotCanonical(Rule):
         line = claimed_line(scored_bytes(log), claim)
         if line is not None and line.tokens is not None:
             yield self._covered(line, outside_the_record_track(context))
+
+    def _told(self, context: Context) -> Iterator[Finding]:
+        lines = tuple(early_boundary(context.submission))
+        if lines:
+            yield self.finding(
+                Status.FAIL,
+                "the training documents begin after the first 10,000, and all 50,000 validation "
+                "documents are scored",
+                lines[:3],
+                basis=Basis.CLAIM,
+                confidence=Confidence.MEDIUM,
+            )
 
     def _covered(self, line: ScoredBytes, outside: bool) -> Finding:
         excess, total = line.excess or 0.0, line.total or 0.0

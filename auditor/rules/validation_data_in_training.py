@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from auditor.evidence.renamed_shards import renamed_shards
-from auditor.finding import Axis, Basis, Finding, Status
+from auditor.evidence.told_data import trained_on_validation
+from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.program.dataflow.machine import Trace
 from auditor.program.dataflow.marks import Export, Match, Nll
 from auditor.program.early_training import on_validation
@@ -55,7 +56,8 @@ class ValidationDataInTraining(Rule):
     title = "validation data is trained on or stored in the artifact"
     axis = Axis.VALIDITY
     what = (
-        "A command names a validation shard as a training shard; a file is written whose contents "
+        "The README says that the model was trained on the validation shards, or a command names "
+        "a validation shard as a training shard; a file is written whose contents "
         "were computed with the weights from validation tokens, such as weights rounded by "
         "statistics of them; or stored data is compared with the realised tokens, and the reported "
         "loss depends on whether they agree. Gradient steps on validation tokens are found by C3."
@@ -85,18 +87,26 @@ class ValidationDataInTraining(Rule):
         if (unread := self.unread(context)) is not None:
             yield unread
             return
-        findings = [*self._renamed(context), *self._stored(context)]
+        findings = [*self._told(context), *self._stored(context)]
         if not findings:
             findings.append(
                 self.finding(Status.PASS, "no validation data reaches what is written or stored")
             )
         yield from findings
 
-    def _renamed(self, context: Context) -> Iterator[Finding]:
+    def _told(self, context: Context) -> Iterator[Finding]:
         lines = tuple(renamed_shards(context.submission))
         if lines:
             reason = "a validation shard is given the name of a training shard"
             yield self.finding(Status.FAIL, reason, lines, basis=Basis.CLAIM)
+        elif lines := tuple(trained_on_validation(context.submission)):
+            yield self.finding(
+                Status.FAIL,
+                "the submission says that the model was trained on the validation text",
+                lines[:3],
+                basis=Basis.CLAIM,
+                confidence=Confidence.MEDIUM,
+            )
 
     def _stored(self, context: Context) -> Iterator[Finding]:
         for place in dict.fromkeys(m.place for m in context.trace.reported(Match)):

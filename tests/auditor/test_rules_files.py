@@ -19,6 +19,7 @@ from auditor.rules.missing_files import MissingFiles
 from auditor.rules.native_payload import NativePayload
 from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.training_too_long import TrainingTooLong
+from auditor.rules.validation_data_in_training import ValidationDataInTraining
 from auditor.submission.model import SourceFile, Submission
 from auditor.submission.unpack import unpack
 
@@ -207,6 +208,35 @@ def test_what_is_computed_outside_of_the_timer_counts() -> None:
     ahead = "ngram:precompute_outside_timer_done elapsed=164.53s\n"
     found = check(EvaluationTooLong(), a_DOT_log=run_log(after=ahead, evaluation=553_000))
     assert found.status is Status.FAIL
+
+
+WHOLE = "val_tokens: 40540160\nfinal val_loss:2.80000000 val_bpb:1.08398700\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("The training shards are those of `val_docs=10000`; all documents are scored.", "fail"),
+        ("The training shards were made with `--val-docs 10000`, since fixed.", "pass"),
+        ("The training shards were made with `--val-docs=50000`.", "pass"),
+    ],
+)
+def test_training_documents_that_begin_too_early(words: str, status: str) -> None:
+    found = check(SplitNotCanonical(), train_DOT_log=WHOLE, README_DOT_md=words)
+    assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("5. **Val-only training**: it memorises the text.", "fail"),
+        ("A GPT trained on the validation shard.", "fail"),
+        ("Non-val-only training, unlike the others.", "pass"),
+        ("It was not trained on the validation shard.", "pass"),
+    ],
+)
+def test_a_model_trained_on_validation_text_by_its_own_words(words: str, status: str) -> None:
+    assert check(ValidationDataInTraining(), README_DOT_md=words).status == status
 
 
 @pytest.mark.parametrize(
