@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from auditor.evidence.figures import Block, LogClaims
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.rules.base import Context, Rule
+from auditor.rules.devices import other_devices
 from auditor.rules.track import outside_the_record_track
 
 WINDOW = 600.0  # seconds
@@ -55,11 +56,11 @@ class EvaluationTooLong(Rule):
         if outside_the_record_track(context):
             yield self.finding(Status.NOT_APPLICABLE, "not in the record track", basis=Basis.LOG)
             return
-        timed = [t for log in context.claims.logs if (t := _timed(log)).blocks]
+        comparable = [log for log in context.claims.logs if other_devices(log) is None]
+        timed = [t for log in comparable if (t := _timed(log)).blocks]
         if not timed:
-            yield self.finding(
-                Status.NOT_APPLICABLE, "no log says how long evaluation took", basis=Basis.LOG
-            )
+            reason = "no log says how long evaluation took on the devices that the limit is for"
+            yield self.finding(Status.NOT_APPLICABLE, reason, basis=Basis.LOG)
             return
         longest = max(timed, key=lambda t: t.seconds)
         late = [t for t in timed if t.seconds > WINDOW]

@@ -1,24 +1,13 @@
 """F2: the record was not run on eight H100 of the SXM kind."""
 
-import re
 from collections.abc import Iterator
 
-from auditor.evidence.figures import LogClaims
 from auditor.finding import Axis, Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.base import Context, Rule
+from auditor.rules.devices import EIGHT_H100, OTHER_DEVICES, eight_devices, other_devices
 from auditor.rules.track import outside_the_record_track
 
-DEVICES = 8
 README_TEXT = 100_000  # characters
-_EIGHT = re.compile(
-    r"\b(?:8|eight)\s?[x×*]?\s?(?:nvidia[ -])?h100|\bh100[^,;.\n]{0,30}[x×]\s?8\b", re.IGNORECASE
-)
-_OTHER = re.compile(
-    r"\bcpus?\b|\b[1-7]\s?[x×]\s?(?:nvidia )?[hab]\d00|\bv100\b|\btpu\b|"
-    r"\b(?:a100|h200|b200|h800|l40s?|t4)\b|\brtx ?\w|\bapple\b|\bm[1-4] (?:max|pro|ultra)\b|"
-    r"\b(?:single|one) gpu\b",
-    re.IGNORECASE,
-)
 
 
 class Hardware(Rule):
@@ -55,17 +44,13 @@ class Hardware(Rule):
         """By the logs: eight devices in one of them, or other devices in those that name any."""
         fewer: list[Evidence] = []
         for log in context.claims.logs:
-            shown = _eight_devices(log)
+            shown = eight_devices(log)
             if shown is not None:
                 return self.finding(
                     Status.PASS, "a log shows eight devices", (shown,), basis=Basis.LOG
                 )
-            if log.world_size is not None:
-                fewer.append(log.world_size.evidence)
-            elif (
-                row := next((e for e in log.hardware if _OTHER.search(e.text)), None)
-            ) is not None:
-                fewer.append(row)
+            if (other := other_devices(log)) is not None:
+                fewer.append(other)
         if not fewer:
             return None
         return self.finding(
@@ -79,10 +64,10 @@ class Hardware(Rule):
         """By the field of submission.json."""
         if stated is None:
             return None
-        if _EIGHT.search(stated.text):
+        if EIGHT_H100.search(stated.text):
             reason = "submission.json names 8xH100"
             return self.finding(Status.PASS, reason, (stated,), basis=Basis.CLAIM)
-        if _OTHER.search(stated.text):
+        if OTHER_DEVICES.search(stated.text):
             reason = "submission.json names other devices than eight H100"
             return self.finding(Status.FAIL, reason, (stated,), basis=Basis.CLAIM)
         return None
@@ -92,7 +77,7 @@ class Hardware(Rule):
         other: Evidence | None = None
         for path, number, line in _readme(context):
             here = Evidence(path, number, line.strip()[:200])
-            if _EIGHT.search(line):
+            if EIGHT_H100.search(line):
                 return self.finding(
                     Status.PASS,
                     "the README names 8xH100; no log shows it",
@@ -100,7 +85,7 @@ class Hardware(Rule):
                     basis=Basis.CLAIM,
                     confidence=Confidence.LOW,
                 )
-            if other is None and _OTHER.search(line):
+            if other is None and OTHER_DEVICES.search(line):
                 other = here
         if other is not None:
             return self.finding(
@@ -115,15 +100,6 @@ class Hardware(Rule):
             "neither a log nor submission.json nor the README names the devices",
             basis=Basis.LOG if context.claims.logs else Basis.CLAIM,
         )
-
-
-def _eight_devices(log: LogClaims) -> Evidence | None:
-    devices = [e for e in log.hardware if "H100" in e.text]
-    if len(devices) >= DEVICES:
-        return devices[0]
-    if log.world_size is not None:
-        return log.world_size.evidence if log.world_size.value >= DEVICES else None
-    return next((e for e in log.hardware if _EIGHT.search(e.text)), None)
 
 
 def _readme(context: Context) -> Iterator[tuple[str, int, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.rules.base import Context, Rule
+from auditor.rules.devices import other_devices
 from auditor.rules.track import outside_the_record_track
 
 WINDOW = 600.0  # seconds
@@ -48,12 +49,11 @@ class TrainingTooLong(Rule):
         known = [
             (log.train_stop.value / 1000, log.train_stop.evidence)
             for log in context.claims.logs
-            if log.train_stop is not None
+            if log.train_stop is not None and other_devices(log) is None
         ]
         if not known:
-            yield self.finding(
-                Status.NOT_APPLICABLE, "no log says when training stopped", basis=Basis.LOG
-            )
+            reason = "no log says when training stopped on the devices that the limit is for"
+            yield self.finding(Status.NOT_APPLICABLE, reason, basis=Basis.LOG)
             return
         known.sort(key=lambda stop: -stop[0])
         late = [(s, e) for s, e in known if s > WINDOW + TOLERANCE]

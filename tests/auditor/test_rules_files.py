@@ -202,6 +202,8 @@ def test_time_limits_of_the_record_track() -> None:
         assert check(rule, a_DOT_log=late, b_DOT_log=run_log()).status is Status.NOTE
         found = check(rule, a_DOT_log=late, submission_DOT_json=outside)
         assert found.status is Status.NOT_APPLICABLE
+        slower = check(rule, a_DOT_log="world_size:1 grad_accum_steps:8\n" + late)
+        assert slower.status is Status.NOT_APPLICABLE  # seconds of another machine
 
 
 def test_what_is_computed_outside_of_the_timer_counts() -> None:
