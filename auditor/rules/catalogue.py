@@ -7,6 +7,7 @@ from auditor.rules.artifact_too_large import ArtifactTooLarge
 from auditor.rules.base import Rule
 from auditor.rules.byte_count_wrong import ByteCountWrong
 from auditor.rules.byte_mixture import RealisedBytesMixed
+from auditor.rules.claim_not_logged import ClaimNotLogged
 from auditor.rules.distribution_knows_target import DistributionKnowsTarget
 from auditor.rules.evaluation_too_long import EvaluationTooLong
 from auditor.rules.expert_ignores_target import ExpertIgnoresTarget
@@ -25,6 +26,7 @@ from auditor.rules.smear_across_documents import SmearAcrossDocuments
 from auditor.rules.something_crosses import SomethingCrosses
 from auditor.rules.split_not_canonical import SplitNotCanonical
 from auditor.rules.target_in_lookup_key import TargetInLookupKey
+from auditor.rules.too_few_seeds import TooFewSeeds
 from auditor.rules.training_too_long import TrainingTooLong
 from auditor.rules.update_before_score import UpdateBeforeScore
 from auditor.rules.validation_data_in_training import ValidationDataInTraining
@@ -53,6 +55,8 @@ _RULES: tuple[type[Rule], ...] = (
     NetworkReachable,
     NativePayload,
     MissingFiles,
+    ClaimNotLogged,
+    TooFewSeeds,
     Hardware,
 )
 

@@ -59,7 +59,7 @@ class LateTrainingData(Rule):
     what = (
         "A log in which the training clock has used the whole window, nothing of it was set aside, "
         "and statistics for quantisation are then collected from training data; or in which the "
-        "clock and that calibration add up to more than 607 seconds. Where no log tells, the code: "
+        "clock and that calibration add up to more than 607 seconds. Without any log, the code: "
         "training data flows through the network after the last training step, and the only "
         "deadline near 600 seconds that the clock is held against is the whole window."
     )
@@ -77,7 +77,7 @@ class LateTrainingData(Rule):
         "random tokens."
     )
     known_misses = (
-        "calibration that no log mentions, where the deadline is no constant",
+        "calibration that the log does not mention; without a log, a deadline that is no constant",
         "training shards that are read while scoring, but not by the network",
     )
 
@@ -98,12 +98,12 @@ class LateTrainingData(Rule):
         yield self._in_code(context)
 
     def _in_code(self, context: Context) -> Finding:
-        """What the code says where no log tells of calibration."""
+        """What the code says where no log shows how training ended."""
         trace = context.trace
         late = _late_pass(trace)
         deadline = _whole_window(trace) if late is not None else None
-        stops = [log.train_stop.value / 1000 for log in context.claims.logs if log.train_stop]
-        if late is None or deadline is None or any(stop < _FULL[0] for stop in stops):
+        logged = any(log.train_stop is not None for log in context.claims.logs)
+        if late is None or deadline is None or logged:
             return self.finding(
                 Status.NOT_APPLICABLE, "no log shows calibration after training", basis=Basis.LOG
             )
