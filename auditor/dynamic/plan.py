@@ -15,14 +15,16 @@ from typing import Any
 
 from auditor.dynamic.data import DataSet, make_data
 from auditor.dynamic.device.sources import digest
-from auditor.dynamic.settings import Settings, Value, find_settings
+from auditor.dynamic.load_factor import loaded_buckets
+from auditor.dynamic.rewriting import Edit, readable, rewrite
+from auditor.dynamic.settings import Constant, Settings, Value, find_settings
 from auditor.dynamic.shrink import Sizes, ladder, shrink_all
 from auditor.errors import AuditError
 from auditor.evidence.claims import read_claims
 from auditor.evidence.figures import Claims, Metric
 from auditor.program.configuration import read_configuration
-from auditor.program.fstrings import respell
 from auditor.program.index import Module, Program
+from auditor.program.scorers import find_scorers
 from auditor.submission.model import Submission
 
 FOLDER = "records/track_10min_16mb/run"  # where the submission's folder lies, below the work folder
@@ -98,11 +100,27 @@ def plan_run(
         raise AuditError(f"the script cannot be read: {program.problem}")
     claims = read_claims(submission)
     sizes = sizes or ladder(program.source)[0]
+    texts = {module.name: readable(module.source) for module in program.modules}
     found = find_settings(program.tree)
     submitted = read_configuration(submission, claims).environment
     environment = {n: v for n, v in submitted.items() if _is_set(n, v, found)}
-    changes = list(_shrunk(found, environment, sizes))
+    shrunk = _shrunk(found, environment, sizes)
+    edits = [
+        Edit(constant, shrunk[constant.name.upper()][1])
+        for constant in found.constants
+        if constant.name.upper() in shrunk and constant.name.upper() not in found.environment
+    ]
+    edits += _loads(program, texts["__main__"], sizes)
+    changes = [
+        Change(name, str(before), str(after), "environment")
+        for name, (before, after) in shrunk.items()
+        if name in found.environment
+    ]
     environment.update({change.name: change.after for change in changes})
+    changes += [
+        Change(e.constant.name, str(e.constant.value), str(e.value), f"line {e.constant.line}")
+        for e in edits
+    ]
     text = program.source
     vocabulary = _vocabulary(found, environment, sizes)
     data = make_data(vocabulary, validation_tokens=sizes.tokens + 1)
@@ -111,7 +129,6 @@ def plan_run(
     }
     environment |= _fixed(found, text)
     environment |= overrides or {}
-    modules = program.modules
     return RunPlan(
         script=_name(submission),
         folder=FOLDER,
@@ -122,8 +139,8 @@ def plan_run(
         environment=environment,
         data=data,
         sizes=sizes,
-        changed=dict(_respelled(modules, submission)),
-        absent=tuple(_absent(modules, program)),
+        changed=_changed(program, texts, edits),
+        absent=tuple(_absent(program.modules, program)),
         links=_links(vocabulary),
         changes=tuple(changes),
         tag=_submitted_tag(claims),
@@ -165,13 +182,42 @@ def _number(value: Value) -> int | float | None:
     return value
 
 
-def _shrunk(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> Iterator[Change]:
-    values: dict[str, int | float | None] = {}
+def _shrunk(
+    found: Settings, environment: Mapping[str, str], sizes: Sizes
+) -> dict[str, tuple[int | float | None, int | float]]:
+    """Value before and after of every setting that changes, by upper-case name. A class attribute
+    `train_seq_len = 1024` is the setting that TRAIN_SEQ_LEN would be."""
+    values: dict[str, int | float | None] = {c.name.upper(): c.value for c in found.constants}
     for name, default in found.environment.items():
         if not _OURS.search(name):
             values[name] = _number(environment.get(name, default))
-    for name, before, after in shrink_all(values, sizes):
-        yield Change(name, str(before), str(after), "environment")
+    return {name: (before, after) for name, before, after in shrink_all(values, sizes)}
+
+
+def _loads(program: Program, text: str, sizes: Sizes) -> list[Edit]:
+    """Table sizes written as literals inside a scorer keep the real run's tokens per bucket."""
+    try:
+        bindings = find_scorers(replace(program, source=text))
+    except RecursionError:
+        return []
+    found = {}
+    for binding in bindings:
+        for bucket in binding.buckets if binding.module == "__main__" else ():
+            end = bucket.column + len(_literal_at(text, bucket.line, bucket.column))
+            place = Constant(
+                f"{binding.name} table", bucket.value, bucket.line, bucket.column, bucket.line, end
+            )
+            new = loaded_buckets(bucket.value, sizes.tokens)
+            if end > bucket.column and new != bucket.value:
+                found[bucket.line, bucket.column] = Edit(place, new)
+    return list(found.values())
+
+
+def _literal_at(text: str, line: int, column: int) -> str:
+    """The bare number at a place; empty where something else stands there."""
+    row = text.split("\n")[line - 1].encode()[column:].decode("utf-8", "replace")
+    match = re.match(r"\d[\d_]*(?![\w.])", row)
+    return match[0] if match else ""
 
 
 def _vocabulary(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> int:
@@ -206,16 +252,16 @@ def _links(vocabulary: int) -> dict[str, str]:
     return links
 
 
-def _respelled(modules: Iterable[Module], submission: Submission) -> Iterator[tuple[str, str]]:
-    """Sources in a grammar newer than this interpreter's, in the older one."""
-    del submission
-    for module in modules:
-        try:
-            ast.parse(module.source.removeprefix("\ufeff"))
-        except SyntaxError:
-            text = respell(module.source)
-            if text is not None:
-                yield digest(module.source), text
+def _changed(program: Program, texts: Mapping[str, str], edits: list[Edit]) -> dict[str, str]:
+    """Sources to run in the place of others: with other numbers, or in the older grammar."""
+    changed = {}
+    for module in program.modules:
+        text = texts[module.name]
+        if module.name == "__main__":
+            text = rewrite(text, edits)
+        if text != module.source:
+            changed[digest(module.source)] = text
+    return changed
 
 
 def _absent(modules: Iterable[Module], program: Program) -> Iterator[str]:
@@ -233,7 +279,7 @@ def _absent(modules: Iterable[Module], program: Program) -> Iterator[str]:
 # What the virtual device puts in place itself.
 _STOOD_IN = frozenset(
     "flash_attn flash_attn_interface flash_attn_3 flash_attn_4 flash_attn3 fa3_fwd_interface "
-    "hopper kernels".split()
+    "hopper kernels causal_conv1d cutlass_evt_fusion fla liger_kernel mamba_ssm".split()
 )
 
 
