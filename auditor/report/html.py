@@ -105,8 +105,7 @@ class _Page:
         if whole:
             yield from self._what_ran()
             yield from self._masses()
-            yield from self._tables()
-            yield from self._numbers()
+            yield from self._figures()
             yield from self._rules()
             yield from self._not_examined()
         yield from self._again()
@@ -255,8 +254,12 @@ class _Page:
                 yield f"<tr><th>{_text(name)}</th><td>{_text(review.figure(name, value))}</td></tr>"
             yield "</table></section>"
 
-    def _tables(self) -> Iterator[str]:
-        for table in tables(self.dossier):
+    def _figures(self) -> Iterator[str]:
+        """The tables; without any, the numbers by name."""
+        found = tables(self.dossier)
+        if not found:
+            yield from self._numbers()
+        for table in found:
             yield f"<section><h2>{_text(table.title)}</h2>"
             if table.rows:
                 head = "".join(f"<th>{_text(name)}</th>" for name in table.head)
@@ -284,19 +287,25 @@ class _Page:
         return f"{_text(cell.text)} <small>{self._link(cell.place.path, cell.place.line)}</small>"
 
     def _rules(self) -> Iterator[str]:
-        yield "<section><h2>Every rule</h2><div class='wide'><table><thead><tr>"
-        yield "".join(f"<th>{n}</th>" for n in ("rule", "status", "basis", "reason", "precedent"))
-        yield "</tr></thead><tbody>"
-        for finding in sorted(self.audit.findings, key=lambda f: f.rule):
-            cells = (
-                f"<code>{_text(finding.rule)}</code>",
-                f'<span class="{finding.status.name.lower()}">{finding.status.value}</span>',
-                finding.basis.value,
-                _text(finding.reason),
-                _text(", ".join(finding.precedent)),
-            )
-            yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        yield "</tbody></table></div></section>"
+        """Two tables: the axes are never mixed."""
+        names = ("rule", "status", "basis", "reason", "evidence", "precedent")
+        head = "".join(f"<th>{name}</th>" for name in names)
+        for axis, findings in review.by_axis(self.dossier):
+            yield f"<section><h2>{axis.value.capitalize()}: every rule</h2>"
+            yield "<div class='wide' tabindex='0'><table class='rules'>"
+            yield f"<thead><tr>{head}</tr></thead><tbody>"
+            for finding in findings:
+                status = finding.status
+                cells = (
+                    f"<code>{_text(finding.rule)}</code>",
+                    f'<span class="{status.name.lower()}">{status.value}</span>',
+                    finding.basis.value,
+                    _text(finding.reason),
+                    " ".join(self._link(e.path, e.line) for e in finding.evidence[:2]),
+                    _text(", ".join(finding.precedent)),
+                )
+                yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+            yield "</tbody></table></div></section>"
 
     def _not_examined(self) -> Iterator[str]:
         if self.audit.not_examined:

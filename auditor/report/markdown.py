@@ -33,7 +33,7 @@ def _review(dossier: Dossier, view: View) -> str:
             *_verdict(dossier),
             *_findings(dossier, view),
             *_patches(dossier),
-            *_timeline(dossier, view),
+            *(_timeline(dossier, view) if view.history else []),
             *_again(dossier),
         ]
     else:
@@ -43,8 +43,7 @@ def _review(dossier: Dossier, view: View) -> str:
             *_verdict(dossier),
             *_findings(dossier, view),
             *_patches(dossier),
-            *_tables(dossier),
-            *_numbers(dossier),
+            *_figures(dossier),
             *_rules(dossier),
             *_timeline(dossier, view),
             *_what_ran(dossier),
@@ -123,9 +122,13 @@ def _patches(dossier: Dossier) -> list[str]:
 
 
 def _timeline(dossier: Dossier, view: View) -> list[str]:
-    if not view.history or not dossier.run.timeline:
+    if not dossier.run.timeline:
         return []
-    return ["#### Timeline", code_block([text for _, text in history.drawing(dossier, 100)])]
+    drawn = code_block([text for _, text in history.drawing(dossier, 100)])
+    if view.history:
+        return ["#### Timeline", drawn]
+    summary = "<details><summary>what is scored, trained and counted, in order</summary>"
+    return ["#### Timeline", summary, drawn, "</details>"]
 
 
 def _what_ran(dossier: Dossier) -> list[str]:
@@ -166,7 +169,8 @@ def _numbers(dossier: Dossier) -> list[str]:
     return ["#### Numbers", "\n".join(["| number | value |", "|---|---|", *rows])] if rows else []
 
 
-def _tables(dossier: Dossier) -> list[str]:
+def _figures(dossier: Dossier) -> list[str]:
+    """The tables; without any, the numbers by name."""
     parts = []
     for table in tables(dossier):
         parts.append(f"#### {table.title}")
@@ -176,7 +180,7 @@ def _tables(dossier: Dossier) -> list[str]:
             shown += map(" | ".join, cells)
             parts.append("\n".join(f"| {text} |" for text in shown))
         parts += [markdown(note) for note in table.notes]
-    return parts
+    return parts or _numbers(dossier)
 
 
 def _cell(dossier: Dossier, cell: Cell, first: Cell) -> str:
@@ -190,14 +194,18 @@ def _cell(dossier: Dossier, cell: Cell, first: Cell) -> str:
 
 
 def _rules(dossier: Dossier) -> list[str]:
-    rows = ["| rule | status | basis | evidence | precedent |", "|---|---|---|---|---|"]
-    for finding in sorted(dossier.audit.findings, key=lambda f: f.rule):
-        places = ", ".join(_place(dossier, e, in_table=True) for e in finding.evidence[:2])
-        rows.append(
-            f"| {code_span(finding.rule, True)} | {finding.status.value} | {finding.basis.value} "
-            f"| {places} | {markdown(', '.join(finding.precedent))} |"
-        )
-    return ["#### Every rule", "\n".join(rows), f"{review.counts(dossier.audit)}."]
+    """Two tables: the axes are never mixed."""
+    parts = []
+    for axis, findings in review.by_axis(dossier):
+        rows = ["| rule | status | basis | evidence | precedent |", "|---|---|---|---|---|"]
+        for finding in findings:
+            places = ", ".join(_place(dossier, e, in_table=True) for e in finding.evidence[:2])
+            rows.append(
+                f"| {code_span(finding.rule, True)} | {finding.status.value} "
+                f"| {finding.basis.value} | {places} | {markdown(', '.join(finding.precedent))} |"
+            )
+        parts += [f"#### {axis.value.capitalize()}: every rule", "\n".join(rows)]
+    return [*parts, f"{review.counts(dossier.audit)}."] if parts else []
 
 
 def _witnesses(dossier: Dossier) -> list[str]:

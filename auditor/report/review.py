@@ -152,6 +152,16 @@ def counts(audit: Audit) -> str:
     return ", ".join(parts) or "no findings"
 
 
+def by_axis(dossier: Dossier) -> list[tuple[Axis, list[Finding]]]:
+    """Every finding under the question that it answers, by rule; axes without one are left out."""
+    axes = {rule.id: rule.axis for rule in dossier.rules}
+    found = [
+        (axis, [f for f in dossier.audit.findings if axes.get(f.rule, Axis.VALIDITY) is axis])
+        for axis in Axis
+    ]
+    return [(axis, sorted(own, key=lambda f: f.rule)) for axis, own in found if own]
+
+
 def figure(name: str, value: Any) -> str:
     """One of an audit's numbers in words; sizes are grouped by thousands."""
     if isinstance(value, list | tuple):
