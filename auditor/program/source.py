@@ -33,7 +33,7 @@ def parse(source: str) -> Parsed:
     try:
         return Parsed(_parse(source))
     except SyntaxError as error:
-        refusal = f"line {error.lineno}: {error.msg}"
+        refusal = f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     except ValueError as error:  # null bytes, lone surrogates
         return Parsed(None, str(error))
     except (RecursionError, MemoryError):

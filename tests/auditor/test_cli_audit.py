@@ -125,6 +125,11 @@ def test_an_output_that_cannot_be_written_is_named(
     [
         (b"", "empty"),
         (b"\xff\xfe\xff", "not Python source"),
+        ("\ufeffx = 1".encode("utf-16"), "not Python source"),
+        (b"x = '\xe9'\n", "not Python source"),
+        (b"# coding: latin-1\nx = '\xe9'\n", ""),
+        (b"\xef\xbb\xbf# a comment\n", ""),
+        (b"x = 1\0\n", "train_gpt.py: source code"),
         (b"x = (" * 400, "train_gpt.py"),
         (b"\x7fELF\0\0\0", "not"),
         (b"import urllib.request\nexec(urllib.request.urlopen('http://x').read())\n", "line 2"),
