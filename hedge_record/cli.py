@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="train, export, score, write a record folder"))
     _add_evaluate(commands.add_parser("evaluate", help="score a record folder's artifact again"))
+    _add_ablate(commands.add_parser("ablate", help="measure what each part is worth"))
     _add_bundle(commands.add_parser("bundle", help="write a preset as one file, train_gpt.py"))
     data = commands.add_parser("data", help="prepare data")
     kinds = data.add_subparsers(required=True, metavar="KIND")
@@ -76,23 +77,33 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="record folder (default: submissions/<date>_<preset>); a further seed joins it",
     )
-    parser.add_argument("--seed", type=int, default=1337, help="default: %(default)s")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", type=Path, metavar="FILE", help="train on this UTF-8 text")
-    source.add_argument("--data", type=Path, metavar="DIR", help="folder of shards and tokenizer")
+    _add_seeds(parser)
+    _add_source(parser)
     parser.add_argument(
         "--audit", action="store_true", help="audit the record folder, static and dynamic"
     )
     parser.add_argument("--author", default="", help="for submission.json")
     parser.add_argument("--github-id", default="", help="for submission.json")
     _add_data_root(parser)
+    _add_work_root(parser)
+
+
+def _add_ablate(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="ablate_command")
     parser.add_argument(
-        "--work-root",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where unfinished runs are kept, to be continued (default: %(default)s)",
+        "--quick", action="store_true", help="the tiny preset on a part of the text: minutes"
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("ablation"),
+        metavar="DIR",
+        help="where table, figures and plot are written (default: %(default)s)",
+    )
+    _add_seeds(parser)
+    _add_source(parser)
+    _add_data_root(parser)
+    _add_work_root(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +149,40 @@ def _add_fineweb(parser: argparse.ArgumentParser) -> None:
 def _add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="embedded", help="default: %(default)s"
+    )
+
+
+def _add_seeds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds",
+        "--seed",
+        type=_seeds,
+        default=[1337],
+        metavar="N[,N...]",
+        help="one seed or several, one after another (default: 1337)",
+    )
+
+
+def _seeds(text: str) -> list[int]:
+    seeds = [int(part) for part in text.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text} names a seed twice")
+    return seeds
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--text", type=Path, metavar="FILE", help="train on this UTF-8 text")
+    source.add_argument("--data", type=Path, metavar="DIR", help="folder of shards and tokenizer")
+
+
+def _add_work_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--work-root",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where unfinished runs are kept, to be continued (default: %(default)s)",
     )
 
 

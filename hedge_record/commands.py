@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from hedge_record.ablation import ablation_base, run_ablation
+from hedge_record.ablation_report import ablation_table, write_ablation
 from hedge_record.audit import audit_folder
 from hedge_record.bundle import build_bundle
 from hedge_record.config import PRESETS, RecordConfig
@@ -30,6 +32,7 @@ from hedge_record.record_folder import (
     seeds_to_join,
     write_record_folder,
 )
+from hedge_record.result import RecordResult
 from hedge_record.stages import FreshStages
 from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
 from hedge_record.work_folder import WorkFolder
@@ -40,34 +43,59 @@ EMBEDDED_PREFIX = "embedded_sp"
 
 def run_command(options: Namespace) -> int:
     """`hedge-record run`: from data to a record folder, and its audit where that is asked for."""
-    config = replace(PRESETS[options.preset](), seed=options.seed)
+    base = PRESETS[options.preset]()
     date = datetime.date.today().isoformat()
-    folder: Path = options.out or Path("submissions") / f"{date}_{config.name}"
-    with connected_ranks() as (ranks, device):
-        with console_reporter(CONSOLE) as bars:
-            reporter = bars if ranks.is_first else SilentReporter()
-            data = _shared_data(options, config, ranks, device, reporter)
-            # What would fail at the end had better fail before training.
-            data.check_validation_size(config.evaluation.sequence_length)
-            seeds_to_join(make_folder(folder), config, data)
-            # The same script for every seed: the log's size of the code is that of the file.
-            script = build_bundle(
-                replace(config, seed=PRESETS[options.preset]().seed), *bundle_data_paths(data)
+    folder: Path = options.out or Path("submissions") / f"{date}_{base.name}"
+    results = []
+    with connected_ranks() as (ranks, device), console_reporter(CONSOLE) as bars:
+        reporter = bars if ranks.is_first else SilentReporter()
+        data = _shared_data(options, base, ranks, device, reporter)
+        # What would fail at the end had better fail before training.
+        data.check_validation_size(base.evaluation.sequence_length)
+        for seed in options.seeds:
+            seeds_to_join(make_folder(folder), replace(base, seed=seed), data)
+        # The same script for every seed: the log's size of the code is that of the file.
+        script = build_bundle(base, *bundle_data_paths(data))
+        for seed in options.seeds:
+            config = replace(base, seed=seed)
+            results.append(
+                _run_seed(options, config, data, script, folder, ranks, device, reporter)
             )
-            name = f"{config.name}_seed{config.seed}_{_run_digest(script, data)}"
-            work = WorkFolder(options.work_root / name, reuse=ranks.world_size == 1)
-            result = run_record(
-                config,
-                data,
-                work.path / ARTIFACT_NAME,
-                code_bytes=len(script.encode("utf-8")),
-                device=device,
-                reporter=reporter,
-                stages=work if ranks.is_first else FreshStages(),
-                checkpoints=work.path,
-            )
-        if not ranks.is_first:
-            return 0
+    if not ranks.is_first:
+        return 0
+    for result in results:
+        CONSOLE.print(score_table(result), size_table(result))
+    CONSOLE.print(f"record folder: {folder}", soft_wrap=True)
+    if options.audit:
+        for line in audit_folder(folder):
+            CONSOLE.print(line, markup=False, soft_wrap=True)
+    return 0
+
+
+def _run_seed(
+    options: Namespace,
+    config: RecordConfig,
+    data: DataFolder,
+    script: str,
+    folder: Path,
+    ranks: Ranks,
+    device: torch.device,
+    reporter: Reporter,
+) -> RecordResult:
+    """Runs one seed and adds it to the record folder."""
+    name = f"{config.name}_seed{config.seed}_{_run_digest(script, data)}"
+    work = WorkFolder(options.work_root / name, reuse=ranks.world_size == 1)
+    result = run_record(
+        config,
+        data,
+        work.path / ARTIFACT_NAME,
+        code_bytes=len(script.encode("utf-8")),
+        device=device,
+        reporter=reporter,
+        stages=work if ranks.is_first else FreshStages(),
+        checkpoints=work.path,
+    )
+    if ranks.is_first:
         write_record_folder(
             folder,
             config,
@@ -79,12 +107,7 @@ def run_command(options: Namespace) -> int:
             submitter=Submitter(options.author, options.github_id),
         )
         work.remove()
-    CONSOLE.print(score_table(result), size_table(result))
-    CONSOLE.print(f"record folder: {folder}", soft_wrap=True)
-    if options.audit:
-        for line in audit_folder(folder):
-            CONSOLE.print(line, markup=False, soft_wrap=True)
-    return 0
+    return result
 
 
 def evaluate_command(options: Namespace) -> int:
@@ -104,6 +127,27 @@ def evaluate_command(options: Namespace) -> int:
         CONSOLE.print(f"final score         {adaptive.score.bpb:.6f} bpb")
         CONSOLE.print(f"claimed             {claimed:.6f} bpb")
         CONSOLE.print(f"difference          {adaptive.score.bpb - claimed:+.1e} bpb")
+    return 0
+
+
+def ablate_command(options: Namespace) -> int:
+    """`hedge-record ablate`: the table of what each part of the record is worth."""
+    base, targets = ablation_base(quick=options.quick)
+    with console_reporter(CONSOLE) as bars:
+        data = _prepare_data(options, base, bars)
+        script = build_bundle(base, *bundle_data_paths(data))
+        rows = run_ablation(
+            base,
+            data,
+            options.seeds,
+            work=make_folder(options.work_root / f"ablation_{_run_digest(script, data)}"),
+            validation_targets=targets,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            reporter=bars,
+        )
+    write_ablation(make_folder(options.out), base, data, options.seeds, targets, rows)
+    CONSOLE.print(ablation_table(rows), markup=False)
+    CONSOLE.print(f"written: {options.out}", soft_wrap=True)
     return 0
 
 

@@ -17,7 +17,7 @@ def loss_picture(losses: Sequence[tuple[int, float]]) -> bytes:
     figure, axes = _axes("step", "training loss (nats per token)")
     steps = [step for step, _ in losses]
     axes.plot(steps, [loss for _, loss in losses], color=INK, linewidth=1.2)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def chunk_picture(per_chunk: Sequence[Score], sliding_bpb: float) -> bytes:
@@ -43,7 +43,7 @@ def chunk_picture(per_chunk: Sequence[Score], sliding_bpb: float) -> bytes:
     axes.plot(numbers, running, color=INK, linewidth=1.6, label="all chunks so far")
     axes.axhline(sliding_bpb, color=QUIET, linewidth=1, linestyle="--", label="fixed model, all")
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
@@ -57,7 +57,8 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """The picture as a PNG."""
     buffer = io.BytesIO()
     # No software version and no date: the same run gives the same bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})

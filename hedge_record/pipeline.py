@@ -53,7 +53,7 @@ def run_record(
     Raises:
         RecordError: bad data, a loss that is no number, or code and model above the limit.
     """
-    run = _Run(config, data, artifact, device, checkpoints)
+    run = RecordRun(config, data, artifact, device, checkpoints)
     setup = stages.stage("setup", run.set_up, reporter)
     training = stages.stage("training", run.train, reporter, resumable=True)
     export = stages.stage("export", lambda log: run.export(code_bytes, log), reporter)
@@ -90,7 +90,7 @@ def evaluate_artifact(
     Raises:
         RecordError: bad data, or an artifact that does not fit the configuration.
     """
-    run = _Run(config, data, artifact, device, None)
+    run = RecordRun(config, data, artifact, device, None)
     stages = FreshStages()
     quantized = stages.stage("quantized", run.score_quantized, reporter)
     adaptive = stages.stage("adaptive", run.score_adaptive, reporter)
@@ -104,8 +104,11 @@ def describe_hardware(device: torch.device, ranks: int) -> str:
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads x {ranks} processes"
 
 
-class _Run:
-    """The stages; each takes a reporter, and returns plain values that JSON can keep."""
+class RecordRun:
+    """The stages; each takes a reporter, and returns plain values that JSON can keep.
+
+    `validation_targets` scores no more than the first so many: for comparisons, not for records.
+    """
 
     def __init__(
         self,
@@ -114,12 +117,14 @@ class _Run:
         artifact: Path,
         device: torch.device,
         checkpoints: Path | None,
+        validation_targets: int | None = None,
     ) -> None:
         self._config = config
         self._data = data
         self._artifact = artifact
         self._device = device
         self._checkpoints = checkpoints
+        self._validation_targets = validation_targets
         self._training: TrainingResult | None = None
         self._validation: tuple[Tensor, ByteTable] | None = None
 
@@ -262,6 +267,8 @@ class _Run:
             tokens = self._data.validation_tokens(
                 vocab_size, self._config.evaluation.sequence_length
             )
+            if self._validation_targets is not None:
+                tokens = tokens[: self._validation_targets + 1]
             self._validation = tokens, self._data.byte_table(vocab_size)
         return self._validation
 

@@ -44,13 +44,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `hedge-record run` has been run with two seeds."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "small.txt").write_text(small_text(), encoding="utf-8")
-    for seed in ("1337", "42"):
-        result = run_module(
-            folder,
-            *("hedge_record.cli", "run", "--preset", "tiny", "--text", "small.txt"),
-            *("--seed", seed, "--out", "record", "--author", "A. Writer", "--github-id", "writer"),
-        )
-        assert result.returncode == 0, result.stderr
+    result = run_module(
+        folder,
+        *("hedge_record.cli", "run", "--preset", "tiny", "--text", "small.txt"),
+        *("--seeds", "1337,42", "--out", "record", "--author", "A. Writer"),
+        *("--github-id", "writer"),
+    )
+    assert result.returncode == 0, result.stderr
     return folder
 
 
