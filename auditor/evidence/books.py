@@ -13,6 +13,7 @@ from auditor.evidence.ledger import (
     ScoredText,
     TagScores,
     check_claim,
+    corrected_bpb,
     differences,
     scored_texts,
     scores_by_tag,
@@ -54,13 +55,7 @@ class Books:
     @property
     def corrected_bpb(self) -> float | None:
         """The logged score over the text's own bytes, where it was divided by others."""
-        factors = [text.correction for text in self.texts]
-        known = [
-            factor * text.metric.val_bpb
-            for factor, text in zip(factors, self.texts, strict=True)
-            if factor is not None and text.metric.val_bpb is not None
-        ]
-        return statistics.fmean(known) if known and len(known) == len(factors) else None
+        return corrected_bpb(self.texts)
 
 
 def keep_books(submission: Submission, claims: Claims, policies: Iterable[Policy]) -> Books:

@@ -198,6 +198,16 @@ def scored_texts(claims: Claims, scores: TagScores | None) -> Iterator[ScoredTex
             yield ScoredText(metric, per_token, total, _vocabulary(per_token))
 
 
+def corrected_bpb(texts: Iterable[ScoredText]) -> float | None:
+    """The mean of scores over the text's own bytes, if all of them were divided by others."""
+    known = []
+    for text in texts:
+        if text.correction is None or text.metric.val_bpb is None:
+            return None
+        known.append(text.correction * text.metric.val_bpb)
+    return statistics.fmean(known) if known else None
+
+
 def _vocabulary(per_token: float) -> str | None:
     near = (n for n, v in VOCABULARIES.items() if abs(per_token / v - 1) <= SAME_VOCABULARY)
     return next(near, None)

@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.evidence.figures import Claims, LogClaims
+from auditor.evidence.ledger import check_claim, corrected_bpb, scored_texts, scores_by_tag
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked
+
+RESTS_ON = {"mean": "a mean", "run": "one run", "none": "no log"}
+# Named even where they are not known: their absence says something.
+EXPECTED = {"claimed bpb", "logged bytes, largest total"}
 
 
 def numbers(
@@ -18,6 +23,13 @@ def numbers(
         found["claimed bpb"] = described.val_bpb.value if described.val_bpb else None
         if described.bytes_total is not None:
             found["claimed bytes"] = int(described.bytes_total.value)
+        scores = scores_by_tag(claims)
+        check = check_claim(described.val_bpb, scores)
+        if check is not None and check.scores is not None:
+            found["claim rests on"] = RESTS_ON[check.basis]
+            found["logged bpb, mean of the claim's tag"] = check.scores.mean
+            found["logged bpb, deviation of the claim's tag"] = check.scores.deviation
+            found["bpb corrected for bytes"] = corrected_bpb(scored_texts(claims, check.scores))
     metrics = [(log, log.last_metric) for log in claims.logs]
     found["logged bpb, last line"] = [m.val_bpb for _, m in metrics if m is not None]
     totals = [total for log in claims.logs if (total := logged_total(log)) is not None]
@@ -33,7 +45,7 @@ def numbers(
             found[f"mass of {scorer.name}, highest"] = scorer.highest
             found[f"mass of {scorer.name}, lowest"] = scorer.lowest
             found[f"free bits of {scorer.name}, mean"] = scorer.mean_free_bits
-    return {name: value for name, value in found.items() if value != []}
+    return {n: v for n, v in found.items() if v != [] and (v is not None or n in EXPECTED)}
 
 
 def logged_total(log: LogClaims) -> int | None:

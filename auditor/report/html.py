@@ -263,7 +263,8 @@ class _Page:
             yield f"<section><h2>{_text(table.title)}</h2>"
             if table.rows:
                 head = "".join(f"<th>{_text(name)}</th>" for name in table.head)
-                yield f"<div class='wide' tabindex='0'><table><thead><tr>{head}</tr></thead><tbody>"
+                yield "<div class='wide' tabindex='0'><table class='figures'>"
+                yield f"<thead><tr>{head}</tr></thead><tbody>"
                 for row in table.rows:
                     cells = "".join(f"<td>{self._cell(cell, row[0])}</td>" for cell in row)
                     yield f"<tr>{cells}</tr>"

@@ -18,6 +18,7 @@ MAX_TAGS = 10
 MAX_BLOCKS = 12
 MAX_DIFFERENCES = 20
 MIN_SETTINGS = 5  # fewer are no dump of hyperparameters
+APART = 4  # times the usual deviation between seeds: then something else differs too
 WINDOW = 600.0  # seconds of training, and again of evaluation
 
 
@@ -151,10 +152,15 @@ def _tags(books: Books) -> Table:
             )
         )
     hidden = len(books.scores) - len(rows)
-    notes = (f"{hidden} more tags in the logs",) if hidden else ()
-    return Table(
-        "Scores in the logs", ("tag", "by run", "mean", "deviation", ""), tuple(rows), notes
-    )
+    notes = [f"{hidden} more tags in the logs."] if hidden else []
+    usual = books.standing.sigma
+    if chosen is not None and chosen.deviation and usual and chosen.deviation > APART * usual:
+        notes.append(
+            f"The runs under the claim's tag deviate by {chosen.deviation / usual:.0f} times what "
+            f"seeds of one submission usually do, {usual:.5f} bits per byte."
+        )
+    head = ("tag", "by run", "mean", "deviation", "")
+    return Table("Scores in the logs", head, tuple(rows), tuple(notes))
 
 
 def _runs(books: Books) -> Table:
@@ -231,7 +237,7 @@ def _settings(books: Books) -> Table:
         notes = (f"{len(dumped)} logs show the same {names} hyperparameters, seeds apart.",)
     elif hidden := len(books.differences) - len(rows):
         notes = (f"and {hidden} more",)
-    return Table("Hyperparameters that differ between logs", ("name", "values"), tuple(rows), notes)
+    return Table("Hyperparameters by log", ("differing", "values"), tuple(rows), notes)
 
 
 def _standing(books: Books) -> Table:
