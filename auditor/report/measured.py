@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.dossier import Dossier
-from auditor.dynamic.probes.result import ProbeResult, ScriptResult
+from auditor.dynamic.probes.result import ScriptResult
 from auditor.dynamic.result import MassResult, ScorerMass
 
 
@@ -29,10 +29,10 @@ class Masses:
     honest: Honest | None = None
 
 
-def probes(dossier: Dossier) -> list[ProbeResult]:
-    """The probes of whole runs, in their order."""
-    results = dossier.probed.values()
-    return [p for found in results if isinstance(found, ScriptResult) for p in found.probes]
+def script(dossier: Dossier) -> ScriptResult | None:
+    """What the probes of whole runs say, if any were asked for."""
+    found = (r for r in dossier.probed.values() if isinstance(r, ScriptResult))
+    return next(found, None)
 
 
 def masses(dossier: Dossier) -> list[Masses]:
@@ -58,7 +58,8 @@ def _class_words(scorer: ScorerMass) -> str:
 
 
 def _of_runs(dossier: Dossier) -> Iterator[Masses]:
-    for probe in probes(dossier):
+    run = script(dossier)
+    for probe in run.probes if run is not None else ():
         values = probe.numbers.get("mass")
         if isinstance(values, list) and values:
             words = f"sum over the vocabulary at {len(values)} positions of a shrunk run"

@@ -12,7 +12,7 @@ from auditor.evidence.ledger import BYTE_TOLERANCE
 from auditor.evidence.runs import RunRow
 from auditor.evidence.scored_bytes import TEXT_BYTES
 from auditor.finding import Evidence
-from auditor.report.measured import masses, probes
+from auditor.report.measured import masses, script
 
 MAX_TAGS = 10
 MAX_BLOCKS = 12
@@ -98,9 +98,19 @@ def _score(dossier: Dossier) -> Table:
 
 
 def _probes(dossier: Dossier) -> Table:
-    """What each probe of the whole script says, with its figures."""
-    rows = tuple(_row(p.probe, p.outcome.value, p.reason) for p in probes(dossier))
-    return Table("Probes", ("probe", "outcome", "what it found"), rows)
+    """What each probe of the whole script says, and of which run."""
+    run = script(dossier)
+    if run is None:
+        return Table("", (), ())
+    rows = tuple(_row(p.probe, p.outcome.value, p.reason) for p in run.probes)
+    notes = []
+    if run.problem is not None:
+        notes.append(f"The whole script was not run to its score: {run.problem}.")
+    if run.metric:
+        notes.append(f"Bound to the printed line: {run.metric}")
+    if run.shrunk:
+        notes.append(f"Made smaller for it: {', '.join(run.shrunk)}.")
+    return Table("Runs of the whole script", ("probe", "outcome", "reason"), rows, tuple(notes))
 
 
 def _by_bytes(books: Books) -> Iterator[tuple[Cell, ...]]:
