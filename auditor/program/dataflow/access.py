@@ -16,6 +16,7 @@ from auditor.program.dataflow.marks import (
     Loop,
     Positions,
     Source,
+    of_kind,
 )
 from auditor.program.dataflow.values import (
     NOTHING,
@@ -124,12 +125,12 @@ class Access(Heap):
 
     def sizes(self, base: Value) -> Value:
         """A shape: it forgets the contents, not the loop that the array belongs to."""
-        return Value(frozenset(m for m in base.deps if type(m) is Loop))
+        return Value(of_kind(base.deps, Loop))
 
     def _member(self, base: Value, thing: Any, name: str, node: ast.AST) -> Value | None:
         if isinstance(thing, Instance):
-            if name in thing.attributes:
-                return thing.attributes[name]
+            if (value := thing.attributes.get(name)) is not None:
+                return value
             if thing.cls is None or (value := thing.cls.find(name)) is None:
                 return None
             return self._bind(value, Value(base.deps, objects=(thing,)), node)

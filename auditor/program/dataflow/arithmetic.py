@@ -22,6 +22,8 @@ from auditor.program.dataflow.marks import (
     Token,
     Unpicked,
     affine_sum,
+    holds,
+    of_kind,
     weighed,
 )
 from auditor.program.dataflow.values import UNSET, Value, constant, linear_of
@@ -82,7 +84,7 @@ def binary(kind: type[ast.operator], left: Value, right: Value, place: Place) ->
         deps = inverted(deps)
     if kind in (ast.Div, ast.Sub):
         deps = _divided(deps, left, right, place)
-    if kind in _LOSSY and EVERY in deps and any(type(m) is Token for m in deps):
+    if kind in _LOSSY and EVERY in deps and holds(deps, Token):
         deps |= {SPREAD}
     if kind is ast.Add:
         deps |= unpicked(left, right, place)
@@ -112,31 +114,35 @@ def _corrected(left: Value, right: Value) -> Marks:
     ones, is how the logarithm of a sum is computed: no choice between them.
     """
     mine, other = linear_of(left), linear_of(right)
-    undone = {
+    undone = [
         m
-        for m in mine | other
-        if type(m) is Choice and m.losses <= (left if m in other else right).all_deps()
-    }
-    return (mine | other) - undone
+        for m in of_kind(mine | other, Choice)
+        if m.losses <= (left if m in other else right).all_deps()
+    ]
+    return (mine | other).difference(undone)
 
 
 def mix(*values: Value) -> frozenset[Token]:
     """The tokens that cannot be told apart any more once `values` are hashed together."""
-    return frozenset().union(*(v.tokens() | v.mixed for v in values))
+    mixed: frozenset[Token] = frozenset()
+    for value in values:
+        if tokens := value.tokens() | value.mixed:
+            mixed |= tokens
+    return mixed
 
 
 def _masking(left: Value, right: Value) -> Marks:
     """A loss times something else: a mask, of which it is not known which places it leaves."""
     for loss, other in ((left, right), (right, left)):
-        if other.const is UNSET and any(type(m) is Nll for m in loss.deps):
+        if other.const is UNSET and holds(loss.deps, Nll):
             deps = other.all_deps()
-            return NONE if any(type(m) is Nll for m in deps) else unread(deps)
+            return NONE if holds(deps, Nll) else unread(deps)
     return NONE
 
 
 def unread(deps: Marks) -> Marks:
     """A mark for what masks a loss, unless `deps` tell which places it leaves."""
-    return NONE if any(type(m) is Positions for m in deps) else frozenset((UNREAD,))
+    return NONE if holds(deps, Positions) else frozenset((UNREAD,))
 
 
 def unpicked(left: Value, right: Value, place: Place) -> Marks:
@@ -145,10 +151,10 @@ def unpicked(left: Value, right: Value, place: Place) -> Marks:
     Hashed, the token leaves no row to sum over; left out, the term is the same for every token.
     """
     for term, other in ((left, right), (right, left)):
-        if any(type(m) is Nll for m in linear_of(other)):
+        if holds(linear_of(other), Nll):
             deps = term.all_deps()
             reads = tuple(m for m in deps if type(m) is Read)
-            if reads and not any(type(m) is Nll for m in deps):
+            if reads and not holds(deps, Nll):
                 hashed = frozenset().union(*(r.mixed for r in reads))
                 picked = any(r.spread or r.tokens - hashed for r in reads)
                 return NONE if picked else frozenset((Unpicked(place, reads),))
@@ -157,7 +163,7 @@ def unpicked(left: Value, right: Value, place: Place) -> Marks:
 
 def inverted(deps: Marks) -> Marks:
     """The marks of a mask's complement."""
-    if MODEL in deps or not any(type(m) is Positions for m in deps):
+    if MODEL in deps or not holds(deps, Positions):
         return deps
     return frozenset(m.others() if type(m) is Positions and m.known else m for m in deps)
 
@@ -246,7 +252,7 @@ def _divided(deps: Marks, left: Value, right: Value, place: Place) -> Marks:
     In a quotient of lookups the numerator's key holds tokens that the denominator's lacks, or each
     candidate's own bucket is divided by what is not the sum over the buckets.
     """
-    below = [m for m in right.all_deps() if type(m) is Read]
+    below = of_kind(right.all_deps(), Read)
     if not below:
         return deps
     found = []

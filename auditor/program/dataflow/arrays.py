@@ -23,8 +23,18 @@ from auditor.program.dataflow.marks import (
     Token,
     Train,
     affine_sum,
+    holds,
+    of_kind,
 )
-from auditor.program.dataflow.values import NOTHING, UNSET, Instance, Value, join, linear_of
+from auditor.program.dataflow.values import (
+    NOTHING,
+    UNSET,
+    Instance,
+    Value,
+    all_marks,
+    join,
+    linear_of,
+)
 
 _OPERATORS: dict[str, type[ast.operator]] = {
     "sub": ast.Sub,
@@ -91,16 +101,14 @@ class Arrays(Expressions):
             base, keys = others[-1], [base]
         if keys or base.cells():
             return self.fetch(call.node, base, keyed(keys or others[-1:]))
-        return Value(
-            frozenset().union(*(v.all_deps() for v in call.values)), linear=linear_of(base)
-        )
+        return Value(all_marks(call.values), linear=linear_of(base))
 
     def _extremum(self, call: Arguments) -> Value:
         """`minimum(a, b)`, `min(losses)`, `losses.amin(0)`: the smallest or largest of several."""
         options = [v for v in call.values if v.const is UNSET]
         if len(options) == 1:
             options = _terms(options[0]) or options
-        deps = frozenset().union(*(v.all_deps() for v in (*call.values, *options)))
+        deps = all_marks((*call.values, *options))
         linear = frozenset().union(self.choice(call.node, options), *map(linear_of, options))
         return Value(deps, linear=linear, mixed=call.get(0).mixed)
 
@@ -167,7 +175,7 @@ class Arrays(Expressions):
             shift = Value()  # padded in front: another alignment, by an unknown amount
             other = next(s for t in terms[1:] if (s := start_of(t)) is not None)
             start = affine_sum(other, shift.affine(), -1)
-            stream = frozenset(m for m in deps if type(m) is Source)
+            stream = of_kind(deps, Source)
             deps = frozenset(m for m in deps if type(m) is not Token) | {Token(stream, start)}
         return Value(
             deps, linear=linear, start=start, mixed=frozenset().union(*(t.mixed for t in terms))
@@ -186,20 +194,20 @@ class Arrays(Expressions):
             by = amount.cells()[0].items[0]
         moved = affine_sum(start, by.affine(), -1)
         deps = frozenset(m for m in base.all_deps() if type(m) is not Token)
-        stream = frozenset(m for m in deps if type(m) is Source)
+        stream = of_kind(deps, Source)
         return Value(deps | {Token(stream, moved)}, start=moved)
 
     def _array(self, call: Arguments) -> Value:
         if call.name in ("bytearray", "ndarray"):
             for value in call.all():
-                if any(type(m) is Source for m in value.deps):  # made over a buffer
+                if holds(value.deps, Source):  # made over a buffer
                     return value
         cell = self.cell("array", call.node)
         objects: tuple[Any, ...] = (cell,)
         if call.named.get("requires_grad", NOTHING).const is True:
             objects = (cell, Instance(None, "torch.Tensor", frozenset(), self.loops))
         if call.name.startswith("full"):
-            cell.deps = frozenset().union(*(v.all_deps() for v in call.values[1:]))
+            cell.deps = all_marks(call.values[1:])
         return Value(objects=objects)
 
     def _tensor(self, call: Arguments) -> Value:
@@ -231,7 +239,7 @@ class Arrays(Expressions):
         """`x.add_(y)`: `x` changes; a parameter that takes in a gradient is trained."""
         base, others = call.values[0], [*call.values[1:], *call.named.values()]
         if not base.objects and isinstance(call.node, ast.Call):
-            base = base.with_deps(frozenset().union(*(o.all_deps() for o in others)))
+            base = base.with_deps(all_marks(others))
             if isinstance(call.node.func, ast.Attribute) and isinstance(
                 call.node.func.value, ast.Name
             ):
@@ -245,7 +253,7 @@ class Arrays(Expressions):
             if GRADIENT in deps:
                 self.train(call.node, owned, deps)
         if call.name == "copy_" and others:
-            trained = frozenset(m for m in others[0].all_deps() if type(m) is Train)
+            trained = of_kind(others[0].all_deps(), Train)
             for instance in owned:
                 self.weigh(instance.root(), instance.root().trained | trained)
         return base
@@ -253,7 +261,7 @@ class Arrays(Expressions):
     def _read(self, call: Arguments) -> Value:
         # A file may say something else each time round: counters that ranks share are files.
         deps = self.disk.union(self.loops, *(v.all_deps() for v in call.all()))
-        if not any(type(m) is Source for m in deps):
+        if not holds(deps, Source):
             return Value(deps | {STORED})
         return Value(deps, start=ZERO)
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from auditor.program.dataflow.expressions import choices, length_of
 from auditor.program.dataflow.functions import Functions
 from auditor.program.dataflow.heap import element
-from auditor.program.dataflow.marks import Loop
+from auditor.program.dataflow.marks import (
+    Loop,
+    of_kind,
+)
 from auditor.program.dataflow.values import NOTHING, Scope, Value, join
 from auditor.syntax import statements
 
@@ -148,7 +151,7 @@ def _first_iteration(node: ast.expr, test: Value) -> frozenset[Loop]:
         and isinstance(node.comparators[0], ast.Constant)
         and node.comparators[0].value == 0
     ):
-        return frozenset(m for m in test.deps if type(m) is Loop)
+        return of_kind(test.deps, Loop)
     return frozenset()
 
 

@@ -16,6 +16,7 @@ from auditor.program.dataflow.marks import (
     Source,
     Token,
     Weights,
+    of_kind,
 )
 from auditor.program.dataflow.values import (
     NOTHING,
@@ -27,6 +28,7 @@ from auditor.program.dataflow.values import (
     Instance,
     Scope,
     Value,
+    all_marks,
     constant,
     join,
 )
@@ -83,6 +85,8 @@ class Functions(Calls):
         self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
     ) -> Value:
         """Runs a function, a class's constructor, an instance, or something of a library."""
+        if isinstance(function, Function):
+            return self._run(function, args, named)
         if isinstance(function, Value):
             return join([self.invoke(f, args, named, node) for f in function.objects] or [NOTHING])
         if isinstance(function, Bound):
@@ -94,8 +98,6 @@ class Functions(Calls):
             if self.hooks:
                 self._run_hooks(function, values, node)
             return self._of_network(function, result, values, node)
-        if isinstance(function, Function):
-            return self._run(function, args, named)
         if isinstance(function, Class):
             return self._instantiate(function, args, named, node)
         if isinstance(function, Instance):
@@ -124,8 +126,8 @@ class Functions(Calls):
         given = frozenset().union(*(a.tokens() for a in args))
         if any(_is_training(token) for token in given):
             self.trace.last_pass = Pass(self.place(node), self.tick())
-        inside: Marks = frozenset(m for m in deps if type(m) is Token) - given
-        inside |= frozenset(m for m in deps if type(m) is Positions) - _positions(args)
+        inside: Marks = of_kind(deps, Token) - given
+        inside |= of_kind(deps, Positions) - _positions(args)
         weights = frozenset().union(*map(_weights, modules))
         kept = tuple(o for o in result.objects if not (isinstance(o, Cell) and o.deps & inside))
         return result.replace(deps=(deps - inside) | weights, objects=kept)
@@ -182,13 +184,13 @@ class Functions(Calls):
         last = instance.kind.rpartition(".")[2]
         if last.endswith("Loss") and len(args) > 1:
             return self.external("torch.nn.functional.cross_entropy", args, named, node)
-        deps = frozenset().union(*(v.all_deps() for v in [*args, *named.values()]))
+        deps = all_marks([*args, *named.values()])
         return Value(deps | _weights(instance))
 
     def _run(self, function: Function, args: list[Value], named: dict[str, Value]) -> Value:
         node = function.node
         if len(self.stack) > DEPTH_LIMIT or self.stack.count(function) > 1:
-            return Value(frozenset().union(*(a.all_deps() for a in [*args, *named.values()])))
+            return Value(all_marks([*args, *named.values()]))
         scope = Scope(function.defaults)
         self._bind_arguments(node.args, scope, args, named)
         outer = self.path, self.scopes
@@ -215,10 +217,13 @@ class Functions(Calls):
     ) -> None:
         names = [a.arg for a in (*spec.posonlyargs, *spec.args)]
         for name in names + [a.arg for a in spec.kwonlyargs]:
-            scope.setdefault(name, NOTHING)
+            if name not in scope:
+                scope[name] = NOTHING
         scope.update(zip(names, args, strict=False))
         if spec.vararg is not None:
             scope[spec.vararg.arg] = self.sequence(spec.vararg, "tuple", args[len(names) :])
+        if not named and spec.kwarg is None:
+            return
         extra = {n: v for n, v in named.items() if n not in scope}
         scope.update({n: v for n, v in named.items() if n in scope})
         if spec.kwarg is not None:

@@ -1,7 +1,7 @@
 """Reading and writing the abstract heap: elements, keys, alignments, instances behind a value."""
 
 import ast
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from auditor.program.dataflow.arithmetic import unread
 from auditor.program.dataflow.machine import Machine
@@ -22,6 +22,7 @@ from auditor.program.dataflow.marks import (
     Token,
     Update,
     affine_sum,
+    of_kind,
 )
 from auditor.program.dataflow.values import (
     NOTHING,
@@ -29,6 +30,7 @@ from auditor.program.dataflow.values import (
     Cell,
     Instance,
     Value,
+    all_marks,
     join,
     linear_of,
 )
@@ -37,8 +39,7 @@ _OF_AXES = frozenset((EVERY, SPREAD))  # what an index tells of itself, not of w
 ITEM_LIMIT = 256  # elements of a container that are told apart
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """What stands between the brackets: `parts` are values, or None for what selects everything.
 
     `lower` is the beginning of the last slice or index, by which a token sequence is shifted;
@@ -98,7 +99,7 @@ def entries(key: Value) -> Marks:
 def aligned(base: Value, start: Affine, extra: Marks) -> Value:
     """Tokens of the same stream as `base`, from `start` on."""
     deps = base.all_deps()
-    stream = frozenset(m for m in deps if type(m) is Source)
+    stream = of_kind(deps, Source)
     kept = frozenset(m for m in (deps | extra) if type(m) is not Token)
     return Value(kept | {Token(stream, start)}, start=start)
 
@@ -180,8 +181,8 @@ class Heap(Machine):
         if containers:
             return self._fetch_item(node, base, containers, index, key)
         start = start_of(base)
-        keys = frozenset().union(*(p.all_deps() for p in index.parts)) - _OF_AXES
-        tokens = frozenset(m for m in keys if type(m) is Token)
+        keys = all_marks(index.parts) - _OF_AXES
+        tokens = of_kind(keys, Token)
         if start is not None and not tokens:
             moved = aligned(base, affine_sum(start, index.lower), keys)
             return moved.replace(objects=tuple(base.cells())) if index.basic else moved
@@ -216,7 +217,7 @@ class Heap(Machine):
             return self.collection(node, held).replace(deps=deps)
         value = join([_known_item(cell, key) for cell in containers])
         tokens = key.tokens()
-        extra: Marks = base.deps | frozenset(m for m in key.all_deps() if type(m) is Loop)
+        extra: Marks = base.deps | of_kind(key.all_deps(), Loop)
         if tokens:
             extra |= key.all_deps() | {self.lookup(node, base, index.parts)}
         return value.with_deps(extra) if extra - value.deps else value
@@ -248,7 +249,7 @@ class Heap(Machine):
         if index.sliced and index.lower != ZERO:
             kept = shifted(kept, index.lower)
         for cell in cells:
-            cell.deps |= kept | frozenset(m for m in key.all_deps() if type(m) is Source)
+            cell.deps |= kept | of_kind(key.all_deps(), Source)
             cell.linear |= linear_of(value)
             if tokens := key.tokens():
                 cell.updates.append(Update(self.place(node), self.tick(), self.loops, tokens))
