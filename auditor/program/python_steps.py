@@ -1,6 +1,8 @@
 """Lowers Python functions to `steps`."""
 
 import ast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from auditor.program.index import FunctionNode, Module
 from auditor.program.steps import (
@@ -136,43 +138,57 @@ def _for(target: ast.expr, over: ast.expr, body: tuple[Step, ...], line: int) ->
 
 def expression(node: ast.expr | None) -> Expression:
     """One expression."""
-    match node:
-        case ast.Constant(value):
-            return Constant(value)
-        case ast.Name(name):
-            return Name(name)
-        case ast.Attribute(value, name):
-            return Member(expression(value), name)
-        case ast.Subscript(value, index):
-            return Element(expression(value), expression(index))
-        case ast.BinOp(left, operator, right):
-            return Operation(_BINARY[type(operator)], (expression(left), expression(right)))
-        case ast.UnaryOp(operator, operand):
-            return Operation(_BINARY[type(operator)], (expression(operand),))
-        case ast.BoolOp(operator, values):
-            return Operation(_BINARY[type(operator)], tuple(map(expression, values)))
-        case ast.Compare(left, _, others):
-            return Operation("<", (expression(left), *map(expression, others)))
-        case ast.IfExp(test, body, other):
-            return Operation("?", (expression(test), expression(body), expression(other)))
-        case ast.Slice(lower_bound, upper_bound):
-            return Operation(":", (expression(lower_bound), expression(upper_bound)))
-        case ast.Call(function, arguments, keywords):
-            given = [a.value if isinstance(a, ast.Starred) else a for a in arguments]
-            named = [k.value for k in keywords]
-            return Call(expression(function), tuple(map(expression, [*given, *named])))
-        case ast.NamedExpr(_, value) | ast.Starred(value) | ast.Await(value):
-            return expression(value)
-    return _collection(node)
+    lowered = _EXPRESSIONS.get(type(node))
+    return lowered(node) if lowered is not None else Constant(None)
 
 
-def _collection(node: ast.expr | None) -> Expression:
-    """What is put together from several, comprehensions included."""
-    match node:
-        case ast.Tuple(items) | ast.List(items) | ast.Set(items):
-            return Operation("[]", tuple(map(expression, items)))
-        case ast.Dict(keys, values):
-            return Operation("[]", tuple(map(expression, [*(k for k in keys if k), *values])))
-        case ast.ListComp(item, loops) | ast.GeneratorExp(item, loops) | ast.SetComp(item, loops):
-            return Operation("[]", (expression(item), *(expression(g.iter) for g in loops)))
-    return Constant(None)
+def _several(nodes: Iterable[ast.expr | None]) -> tuple[Expression, ...]:
+    return tuple([expression(node) for node in nodes])
+
+
+def _call(node: ast.Call) -> Expression:
+    given = [a.value if isinstance(a, ast.Starred) else a for a in node.args]
+    named = [k.value for k in node.keywords]
+    return Call(expression(node.func), _several([*given, *named]))
+
+
+def _collection(node: ast.Tuple | ast.List | ast.Set) -> Expression:
+    return Operation("[]", _several(node.elts))
+
+
+def _dict(node: ast.Dict) -> Expression:
+    return Operation("[]", _several([*(k for k in node.keys if k), *node.values]))
+
+
+def _comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp) -> Expression:
+    return Operation("[]", _several([node.elt, *(g.iter for g in node.generators)]))
+
+
+def _inner(node: ast.NamedExpr | ast.Starred | ast.Await) -> Expression:
+    return expression(node.value)
+
+
+# By type, for a match statement would ask for one after the other.
+_EXPRESSIONS: dict[type, Callable[[Any], Expression]] = {
+    ast.Constant: lambda n: Constant(n.value),
+    ast.Name: lambda n: Name(n.id),
+    ast.Attribute: lambda n: Member(expression(n.value), n.attr),
+    ast.Subscript: lambda n: Element(expression(n.value), expression(n.slice)),
+    ast.BinOp: lambda n: Operation(_BINARY[type(n.op)], _several([n.left, n.right])),
+    ast.UnaryOp: lambda n: Operation(_BINARY[type(n.op)], _several([n.operand])),
+    ast.BoolOp: lambda n: Operation(_BINARY[type(n.op)], _several(n.values)),
+    ast.Compare: lambda n: Operation("<", _several([n.left, *n.comparators])),
+    ast.IfExp: lambda n: Operation("?", _several([n.test, n.body, n.orelse])),
+    ast.Slice: lambda n: Operation(":", _several([n.lower, n.upper])),
+    ast.Call: _call,
+    ast.NamedExpr: _inner,
+    ast.Starred: _inner,
+    ast.Await: _inner,
+    ast.Tuple: _collection,
+    ast.List: _collection,
+    ast.Set: _collection,
+    ast.Dict: _dict,
+    ast.ListComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.SetComp: _comprehension,
+}

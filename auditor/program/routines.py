@@ -15,20 +15,22 @@ class Routines:
         for module in modules:
             for name, node in module.functions.items():
                 self._found.setdefault(name.rpartition(".")[2], []).append((module, node))
-        self._lowered: dict[str, tuple[Routine, ...]] = {}
+        self._lowered: dict[FunctionNode, Routine] = {}
 
     def named(self, name: str) -> tuple[Routine, ...]:
         """The functions of that name."""
-        if name not in self._lowered:
-            found = self._found.get(name, ())
-            self._lowered[name] = tuple(lower(m, name, node) for m, node in found)
-        return self._lowered[name]
+        return tuple(self._routine(m, name, node) for m, node in self._found.get(name, ()))
 
     def where(self, accepts: Callable[[str], bool]) -> list[Routine]:
         """The functions whose text is accepted."""
-        chosen: list[Routine] = []
-        for name, found in self._found.items():
-            for number, (module, node) in enumerate(found):
-                if accepts(module.text(node)):
-                    chosen.append(self.named(name)[number])
-        return chosen
+        return [
+            self._routine(module, name, node)
+            for name, found in self._found.items()
+            for module, node in found
+            if accepts(module.text(node))
+        ]
+
+    def _routine(self, module: Module, name: str, node: FunctionNode) -> Routine:
+        if node not in self._lowered:
+            self._lowered[node] = lower(module, name, node)
+        return self._lowered[node]
