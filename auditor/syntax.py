@@ -75,6 +75,7 @@ def statements(node: ast.AST) -> Iterator[ast.stmt]:
     """The statements in the blocks below `node`, those of functions included; breadth first."""
     found = inside(node)
     for inner in found:
-        found += inside(inner)
+        for name in _INNER[type(inner)]:
+            found += getattr(inner, name)
         if isinstance(inner, ast.stmt):
             yield inner

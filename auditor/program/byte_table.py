@@ -19,9 +19,10 @@ from auditor.syntax import walk
 MARK = "\u2581"
 MARK_BYTES = len(MARK.encode())
 BYTE_PIECE = len("<0xNN>")
-_PIECES = re.compile(r"\b(?:id_to_piece|IdToPiece)\b")
+_PIECE_WORDS = ("id_to_piece", "IdToPiece")
+_PIECES = re.compile(rf"\b(?:{'|'.join(_PIECE_WORDS)})\b")
 _ADDED = re.compile(
-    r"&\s?\(?\s?~|~[^&\n]{1,80}\]\)?\s?&|\blogical_and\(|\]\)?\s?and\s+not\b[^\n:]*\["
+    r"&\s?\(?\s?~|~[^&\n]{1,80}\]\)?\s?&|logical_and\(|\]\)?\s?and\s+not\b[^\n:]*\["
 )
 _LN2 = re.compile(r"\b(?:math|np|numpy)\.log\(2(?:\.0?)?\)")
 _BYTE = {"is_byte", "IsByte"}
@@ -51,7 +52,7 @@ def byte_tables(program: Program) -> list[ByteTable]:
     return [
         table
         for module in program.modules
-        for function in functions_holding(module, _PIECES)
+        for function in functions_holding(module, _PIECES, _PIECE_WORDS)
         if (table := _table(module, function)) is not None
     ]
 
@@ -61,7 +62,7 @@ def space_additions(program: Program) -> list[Place]:
     return [
         Place(module.path, node.lineno)
         for module in program.modules
-        for function in functions_holding(module, _ADDED)
+        for function in functions_holding(module, _ADDED, ("~", "logical_and", "not"))
         for node in walk(function)
         if isinstance(node, ast.BinOp | ast.BoolOp | ast.Call) and _adds_space(node)
     ]
@@ -72,7 +73,7 @@ def constant_ratios(program: Program) -> list[Place]:
     return [
         Place(module.path, node.lineno)
         for module in program.modules
-        for function in functions_holding(module, _LN2)
+        for function in functions_holding(module, _LN2, (".log(2",))
         for node in walk(function)
         if isinstance(node, ast.BinOp)
         and _is_constant_ratio(node, _constants(module) | _literals(function.body))

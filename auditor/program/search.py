@@ -2,14 +2,20 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from auditor.program.index import FunctionNode, Module
 from auditor.syntax import statements, walk
 
 
-def functions_holding(module: Module, pattern: re.Pattern[str]) -> list[FunctionNode]:
-    """The innermost functions with a match, in order of their places."""
+def functions_holding(
+    module: Module, pattern: re.Pattern[str], words: Collection[str]
+) -> list[FunctionNode]:
+    """The innermost functions with a match, in order of their places. Every match holds one of
+    `words`: most modules hold none of them, and are not searched.
+    """
+    if not any(word in module.source for word in words):
+        return []
     found: dict[int, FunctionNode] = {}
     for line in _lines_matching(module, pattern):
         inner = innermost(module, line)
@@ -52,7 +58,7 @@ def calls_matching(module: Module, pattern: re.Pattern[str]) -> Iterator[tuple[a
 def imported_as(module: Module) -> Mapping[str, str]:
     """What each name stands for that an import binds, wherever in the module it is."""
     found: dict[str, str] = {}
-    for root in _roots(module, _lines_matching(module, _IMPORT)):
+    for root in module.tree.body:
         for node in (root, *statements(root)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -78,9 +84,6 @@ def is_conditional(module: Module, line: int) -> bool:
             body = around.body
         else:
             return isinstance(around, ast.stmt) and hasattr(around, "body")
-
-
-_IMPORT = re.compile(r"\bimport\b")
 
 
 def _lines_matching(module: Module, pattern: re.Pattern[str]) -> list[int]:

@@ -4,13 +4,15 @@ Says of each whether the earlier token is masked, as it must be where a document
 """
 
 import ast
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from auditor.program.index import FunctionNode, Module
 from auditor.syntax import walk
 
+_SHIFTED = re.compile(r":[\s\\(]*-\s*1|pad|roll")  # how a function spells a place earlier
 _JOINS = ("cat", "concat", "concatenate")
 _COMPARISONS = ("eq", "ne", "where", "masked_fill", "logical_not", "isin")
 _DEPTH = 4  # local names that are followed one after the other
@@ -24,10 +26,13 @@ class TokenShift:
     masked: bool
 
 
-def token_shifts(module: Module) -> Iterator[TokenShift]:
-    """Every such sum in a module, in no order."""
+def token_shifts(module: Module, sums: Set[ast.BinOp]) -> Iterator[TokenShift]:
+    """Every one of `sums` in a module that is such a sum, in no order."""
     for function in module.functions.values():
-        yield from _Body(function).shifts()
+        first, last = function.lineno, function.end_lineno or function.lineno
+        summed = any(first <= node.lineno <= last for node in sums)
+        if summed and _SHIFTED.search(module.text(function)):
+            yield from (s for s in _Body(function).shifts() if s.node in sums)
 
 
 class _Body:

@@ -84,6 +84,5 @@ class SmearAcrossDocuments(Rule):
     @staticmethod
     def _found(context: Context) -> Iterator[tuple[Place, TokenShift]]:
         for module in context.program.modules:
-            for shift in token_shifts(module):
-                if shift.node in context.trace.sums:
-                    yield Place(module.path, shift.node.lineno), shift
+            for shift in token_shifts(module, context.trace.sums):
+                yield Place(module.path, shift.node.lineno), shift

@@ -21,8 +21,14 @@ from auditor.syntax import tree_of, walk
 # A script without any of these runs no source but its own and that of the modules it imports.
 RUNS_SOURCE = re.compile(
     r"\b(?:exec|exec_module|run_path|run_module|__import__|builtins|importlib|"
-    r"[ab](?:85|64|32|16)decode|unhexlify|fromhex)\b|(?<![.\w])eval\("
+    r"[ab](?:85|64|32|16)decode|unhexlify|fromhex)\b"
 )
+# Texts are long: a word is looked for at once, and its bounds where it was found alone.
+WORDS = (
+    *("exec", "run_path", "run_module", "__import__", "builtins", "importlib"),
+    *("85decode", "64decode", "32decode", "16decode", "unhexlify", "fromhex"),
+)
+CALLS_EVAL = re.compile(r"eval\((?<![.\w]eval\()")
 LAUNCHER_STATEMENTS = (
     60  # a script this short that runs what cannot be read is nothing but a launcher
 )
@@ -67,7 +73,7 @@ def unpack(main: SourceFile, files: Mapping[str, SourceFile]) -> Unpacked:
 
 def _expand(workspace: Workspace, text: str, names: dict[str, Any], depth: int) -> str:
     """The source that running `text` amounts to."""
-    if not RUNS_SOURCE.search(text):
+    if not _may_run_source(text):
         return text
     try:
         tree = tree_of(text)
@@ -80,13 +86,19 @@ def _expand(workspace: Workspace, text: str, names: dict[str, Any], depth: int) 
         lambda inner, scope: _expand(workspace, inner, scope, depth + 1),
     )
     walker.run(tree.body)
-    walker.note_unseen(tree)
+    if any(word in text for word in ("exec", "eval", "run_path")):
+        walker.note_unseen(tree)
     borrowed = {name for payload in walker.found for name in free_names(payload.source)}
     if walker.is_wrapper and not borrowed & walker.assigned:
         return "\n".join([*walker.environment, *(payload.source for payload in walker.found)])
     # A shipped module that is loaded by its path stays a file of its own beside the script.
     own = [payload.source for payload in walker.found if not payload.shipped]
     return "\n\n".join([text, *(f"# unpacked from the code above:\n{source}" for source in own)])
+
+
+def _may_run_source(text: str) -> bool:
+    worded = any(word in text for word in WORDS) and RUNS_SOURCE.search(text) is not None
+    return worded or CALLS_EVAL.search(text) is not None
 
 
 def _is_launcher(text: str) -> bool:

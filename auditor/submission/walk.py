@@ -34,6 +34,7 @@ class Walker(EffectFolder):
     ) -> None:
         super().__init__(workspace, names, depth, expand)
         self.assigned: set[str] = set()
+        self._bound: dict[ast.stmt, list[str]] = {}
         self.defined: set[ast.FunctionDef] = set()
         self.called: set[ast.FunctionDef] = set()
         self.opaque = False
@@ -42,14 +43,13 @@ class Walker(EffectFolder):
     def run(self, body: list[ast.stmt]) -> None:
         """Walks statements; those that cannot be folded are passed over."""
         for statement in body:
-            self.assigned.update(_assigned(statement))
+            self.assigned.update(self._assigned(statement))
             try:
                 self._statement(statement)
             except CannotFoldError:
-                for name in _assigned(statement):
+                for name in self._assigned(statement):
                     self.names.pop(name, None)
-                if not self._prepares_only(statement):
-                    self.opaque = True
+                self.opaque = self.opaque or not self._prepares_only(statement)
 
     @property
     def is_wrapper(self) -> bool:
@@ -180,6 +180,17 @@ class Walker(EffectFolder):
                     return False
         return True
 
+    def _assigned(self, node: ast.stmt) -> list[str]:
+        """The names that a statement binds, those of a function that it defines included."""
+        if node not in self._bound:
+            names = [
+                inner.id
+                for inner in walk(node)
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+            ]
+            self._bound[node] = [*names, node.name] if isinstance(node, ast.FunctionDef) else names
+        return self._bound[node]
+
     def invoke(self, function: Function, node: ast.Call) -> Any:
         """Walks one of the script's own functions with its arguments bound."""
         if self.call_depth >= MAX_CALL_DEPTH:
@@ -211,16 +222,6 @@ class Walker(EffectFolder):
             except CannotFoldError:
                 continue
         return names
-
-
-def _assigned(node: ast.stmt) -> list[str]:
-    """The names that a statement binds, those of a function that it defines included."""
-    names = [
-        inner.id
-        for inner in walk(node)
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
-    ]
-    return [*names, node.name] if isinstance(node, ast.FunctionDef) else names
 
 
 def free_names(source: str) -> set[str]:
