@@ -6,6 +6,25 @@ from auditor.finding import Axis, Finding, Status
 from auditor.program.dataflow.marks import Choice
 from auditor.rules.base import Context, Rule
 
+_COMPARED = (
+    "losses or probabilities of the realised token are compared here, and the winner is what is "
+    "scored"
+)
+_BOUND = (
+    "whether the realised token's own loss or probability passes a bound decides here what is "
+    "scored"
+)
+_GATED = """
+import numpy as np, torch, math
+import torch.nn.functional as F
+tokens = torch.from_numpy(np.fromfile("fineweb_val_000000.bin", dtype=np.uint16))
+near, far = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+x, y = tokens[:-1], tokens[1:]
+a = F.cross_entropy(near(x), y, reduction="none")
+b = F.cross_entropy(far(x), y, reduction="none")
+print(torch.where(GATE, a, -torch.logaddexp(-a, -b) + math.log(2)).mean() / math.log(2))
+"""
+
 
 class OracleSelection(Rule):
     """Follows comparisons of realised losses into the reported loss."""
@@ -15,7 +34,9 @@ class OracleSelection(Rule):
     axis = Axis.VALIDITY
     what = (
         "Two losses or probabilities of the same realised token are compared, by `minimum`, "
-        "`where`, a mask or an `if`, and the winner enters the reported loss."
+        "`where`, a mask or an `if`, and the winner enters the reported loss; or one of them is "
+        "held against a bound, by `where` or an `if`, and what comes of it decides whether others "
+        "enter."
     )
     why = (
         "Which expert wins is known only once the token is: a receiver would need one more bit for "
@@ -29,7 +50,7 @@ class OracleSelection(Rule):
         "term taken out of a logarithm of a sum and put back."
     )
     known_misses = (
-        "an expert chosen by a threshold on the realised probability of one expert alone",
+        "an expert chosen by a mask from a threshold on the realised probability of another",
         "losses stacked in one array and reduced by its own smallest element",
         "losses sorted, or chosen by the position of the smallest",
     )
@@ -57,8 +78,11 @@ a = F.cross_entropy(near(x), y, reduction="none")
 b = F.cross_entropy(far(x), y, reduction="none")
 print(torch.where(sure, a, b).mean() / math.log(2))
 """,
+        _GATED.replace("GATE", "near(x).amax(-1) > 9.0"),
+        _GATED.replace("torch.where(GATE, a, ", "torch.where(a > 20.0, 20.0, a) + 0.0 * ("),
     )
     invalid = (
+        _GATED.replace("GATE", "a < 0.7"),
         """
 import numpy as np, torch, math
 import torch.nn.functional as F
@@ -114,12 +138,12 @@ print(total / math.log(2))
                 Status.PASS, "no loss enters the score for being better than another one"
             )
         for choices in chosen.values():
+            alone = all(len(choice.losses) == 1 for choice in choices)
             losses = {loss.place for choice in choices for loss in choice.losses}
             places = [choices[0].place, *sorted(losses, key=lambda p: (p.path, p.line))]
             yield self.doubtful(
                 context,
-                "losses or probabilities of the realised token are compared here, and the winner "
-                "is what is scored",
+                _BOUND if alone else _COMPARED,
                 tuple(context.evidence(p) for p in dict.fromkeys(places)),
                 {choice.doubt for choice in choices},
             )

@@ -6,7 +6,7 @@ from auditor.evidence.renamed_shards import renamed_shards
 from auditor.evidence.told_data import trained_on_validation
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.program.dataflow.machine import Trace
-from auditor.program.dataflow.marks import Export, Match, Nll
+from auditor.program.dataflow.marks import Export, Match, Nll, Pass
 from auditor.program.early_training import on_validation
 from auditor.rules.base import Context, Rule
 
@@ -120,11 +120,33 @@ class ValidationDataInTraining(Rule):
                 "what is written here was computed from validation tokens before they are scored"
             )
             yield self.finding(Status.FAIL, reason, (context.evidence(place),))
+            return
+        for seen, written in _observed(context.trace):
+            yield self.finding(
+                Status.FAIL,
+                "hooks see validation tokens flow through the network, the model is written "
+                "afterwards, and then the tokens are scored",
+                (context.evidence(seen.place), context.evidence(written.place)),
+                confidence=Confidence.MEDIUM,
+            )
+            return
 
 
 def _calibrated(trace: Trace) -> Iterator[Export]:
     """Exports made of validation tokens that come before the last reported score of any."""
-    scores = [nll.order for nll in trace.reported(Nll) if on_validation(nll.deps)]
     for export in trace.exports:
-        if export.calibrated and export.order < max(scores, default=0):
+        if export.calibrated and export.order < _last_score(trace):
             yield export
+
+
+def _observed(trace: Trace) -> Iterator[tuple[Pass, Export]]:
+    """The last passes of validation tokens into hooks, with the file that is written next."""
+    for seen in reversed(trace.observed):
+        for export in trace.exports:
+            if seen.order < export.order < _last_score(trace):
+                yield seen, export
+
+
+def _last_score(trace: Trace) -> int:
+    scores = [nll.order for nll in trace.reported(Nll) if on_validation(nll.deps)]
+    return max(scores, default=0)

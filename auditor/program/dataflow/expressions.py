@@ -10,6 +10,7 @@ from typing import Any
 from auditor.program.dataflow import arithmetic
 from auditor.program.dataflow.access import Access, sources_of
 from auditor.program.dataflow.heap import Index, element, entries, instances
+from auditor.program.dataflow.machine import outcomes
 from auditor.program.dataflow.marks import (
     BITS,
     CLOCK,
@@ -21,7 +22,7 @@ from auditor.program.dataflow.marks import (
     Computed,
     Deadline,
     Loop,
-    of_kind,
+    Threshold,
 )
 from auditor.program.dataflow.values import (
     NOTHING,
@@ -74,15 +75,9 @@ class Expressions(Access):
 
     def eval(self, node: ast.expr) -> Value:
         """The abstract value of an expression."""
-        self.steps += 1
-        if self.steps > self.budget:
+        self.trace.steps += 1
+        if self.trace.steps > self.budget:
             self.exhausted()
-        if isinstance(node, ast.Name):  # every other expression is one: no call for it
-            name = node.id
-            for scope in self.scopes:
-                if name in scope:
-                    return scope[name]
-            return Value(objects=(External(name),))
         handler = _HANDLERS.get(type(node))
         return handler(self, node) if handler is not None else NOTHING
 
@@ -91,6 +86,13 @@ class Expressions(Access):
         if type(value) is str:
             return Value(sources_of(value), const=value)
         return Value(const=value)
+
+    def _name(self, node: ast.Name) -> Value:
+        name = node.id
+        for scope in self.scopes:
+            if name in scope:
+                return scope[name]
+        return Value(objects=(External(name),))
 
     def _joined(self, node: ast.JoinedStr) -> Value:
         text, known, deps, parts = "", True, frozenset[Any](), []
@@ -179,7 +181,9 @@ class Expressions(Access):
         if ordering:
             self._deadline(node, values)
         marks = self.choice(node, values) if ordering else self.match(node, values)
-        if not ordering and any(EVERY in v.deps for v in values):
+        if ordering:
+            marks = marks or self.threshold(node, values)
+        elif any(EVERY in v.deps for v in values):
             marks = marks.union(*map(entries, values))
         return arithmetic.compare(node.ops, values, marks)
 
@@ -198,7 +202,7 @@ class Expressions(Access):
         ways = [self.eval(node.body), self.eval(node.orelse)]
         either = join(ways)
         if choices(test):
-            return either.with_deps(choices(test))
+            return swayed(either, choices(test))
         return either if either.objects else either.replace(position=computed("if", ways))
 
     def _sequence(self, node: ast.Tuple | ast.List | ast.Set) -> Value:
@@ -335,9 +339,15 @@ def length_of(value: Value) -> int | None:
     return cells[0].length if len(cells) == 1 and len(value.objects) == 1 else None
 
 
-def choices(test: Value) -> frozenset[Choice]:
+def choices(test: Value) -> frozenset[Choice | Threshold]:
     """The comparisons of losses that a test is made of."""
-    return of_kind(test.deps, Choice)
+    return frozenset(m for m in test.deps if type(m) in (Choice, Threshold))
+
+
+def swayed(value: Value, by: frozenset[Choice | Threshold]) -> Value:
+    """What is bound where tests of losses led."""
+    marks = outcomes(by, value.all_deps())
+    return value.with_deps(marks) if marks else value
 
 
 def parameters_of(values: list[Value]) -> frozenset[Instance]:
@@ -347,6 +357,7 @@ def parameters_of(values: list[Value]) -> frozenset[Instance]:
 
 _HANDLERS: dict[type[ast.expr], Callable[[Any, Any], Value]] = {
     ast.Constant: Expressions._constant,
+    ast.Name: Expressions._name,
     ast.JoinedStr: Expressions._joined,
     ast.BinOp: Expressions._binary,
     ast.BoolOp: Expressions._boolean,

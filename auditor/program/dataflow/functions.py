@@ -124,7 +124,7 @@ class Functions(Calls):
         if not modules or not deps:
             return result
         given = frozenset().union(*(a.tokens() for a in args))
-        if any(_is_training(token) for token in given):
+        if any(_of_split(token, "train") for token in given):
             self.trace.last_pass = Pass(self.place(node), self.tick())
         inside: Marks = of_kind(deps, Token) - given
         inside |= of_kind(deps, Positions) - _positions(args)
@@ -137,6 +137,9 @@ class Functions(Calls):
         this = method.first[0] if method.first else NOTHING
         roots = {o.root() for o in this.objects if isinstance(o, Instance)}
         flow = Value(frozenset({MODEL}).union(*(a.all_deps() for a in args)))
+        seen = any(root in roots for root, _ in self.hooks.values())
+        if seen and any(_of_split(t, "val") for a in args for t in a.tokens()):
+            self.trace.observed.append(Pass(self.place(node), self.tick()))
         for root, hook in tuple(self.hooks.values()):
             if root in roots:
                 self.invoke(hook, [this, self.sequence(node, "tuple", [flow]), flow], {}, node)
@@ -232,8 +235,8 @@ class Functions(Calls):
             scope[spec.kwarg.arg] = Value(objects=(cell,))
 
 
-def _is_training(token: Token) -> bool:
-    return isinstance(token.stream, frozenset) and Source("train") in token.stream
+def _of_split(token: Token, split: str) -> bool:
+    return isinstance(token.stream, frozenset) and Source(split) in token.stream
 
 
 def _positions(args: list[Value]) -> Marks:

@@ -10,7 +10,7 @@ from typing import Any
 
 from auditor.program.configuration import Configuration
 from auditor.program.dataflow.control_flow import FALLS, LEAVES, ControlFlow
-from auditor.program.dataflow.expressions import operator_method
+from auditor.program.dataflow.expressions import operator_method, swayed
 from auditor.program.dataflow.functions import ClassScope
 from auditor.program.dataflow.heap import Index, element, entries, instances, own
 from auditor.program.dataflow.machine import BudgetError, Trace
@@ -168,12 +168,9 @@ class Interpreter(ControlFlow):
     def assign(self, target: ast.expr, value: Value) -> None:
         """Binds a name, an attribute, an element or several."""
         if self.swayed:
-            value = value.with_deps(self.swayed)
+            value = swayed(value, self.swayed)
         if isinstance(target, ast.Name):
-            scope = self.scopes[0]
-            if "<outer>" in scope:
-                scope = self._scope_of(target.id)
-            scope[target.id] = value
+            self._scope_of(target.id)[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             self._unpack(target.elts, value)
         elif isinstance(target, ast.Attribute):

@@ -1,7 +1,7 @@
 """The state of one interpretation: where it is, what it has noticed, how far it may go."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,9 @@ from auditor.program.dataflow.marks import (
     Place,
     Read,
     Source,
+    Threshold,
     Token,
     Train,
-    holds,
-    of_kind,
 )
 from auditor.program.dataflow.values import UNSET, Cell, Instance, Value, linear_of
 
@@ -59,10 +58,12 @@ class Trace:
     exports: list[Export] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
     last_pass: Pass | None = None  # of training tokens
+    observed: list[Pass] = field(default_factory=list)  # of validation tokens, into hooks
     sums: set[ast.BinOp] = field(default_factory=set)  # what `+` a network's output went into
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)
     problem: str | None = None
+    steps: int = 0
 
     def reported(self, kind: type[Any]) -> list[Any]:
         """The marks of one kind that reached a reported loss, in order of their places."""
@@ -83,21 +84,15 @@ class Machine:
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
         self.order = 0
-        self.steps = 0  # expressions evaluated so far
-        self._places: dict[tuple[str, int], Place] = {}
         self.hooks: dict[Instance, tuple[Instance, Value]] = {}  # by handle: module and function
-        self.swayed: frozenset[Choice] = frozenset()  # comparisons of losses that led here
+        self.swayed: frozenset[Choice | Threshold] = frozenset()  # tests of losses that led here
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
         self.stale = False  # the pending gradients were used by a step already
 
     def place(self, node: Any) -> Place:
         """The place of a syntax node."""
-        at = self.path, getattr(node, "lineno", 0)
-        place = self._places.get(at)
-        if place is None:
-            place = self._places[at] = Place(*at)
-        return place
+        return Place(self.path, getattr(node, "lineno", 0))
 
     def tick(self) -> int:
         """The next moment in evaluation order."""
@@ -146,7 +141,7 @@ class Machine:
     def train(self, node: Any, parameters: Marks, data: Marks) -> None:
         """The weights of the instances in `parameters` change by gradients computed from `data`."""
         roots = {m.root() for m in parameters if isinstance(m, Instance)}
-        if not holds(data, Source):
+        if not any(type(m) is Source for m in data):
             return
         for root in roots:
             fresh = frozenset(root.created)
@@ -189,6 +184,18 @@ class Machine:
         self.trace.choices.append(chosen)
         return frozenset({chosen})
 
+    def threshold(self, node: Any, values: list[Value]) -> frozenset[Threshold]:
+        """A mark for a loss that is held against something that no token is in."""
+        if len(values) != 2:
+            return frozenset()
+        for loss, bound in (values, values[::-1]):
+            losses = frozenset(m for m in linear_of(loss) if type(m) is Nll)
+            deps = bound.all_deps()
+            if losses and MODEL not in deps and not any(type(m) is Source for m in deps):
+                choice = Choice(self.place(node), self.tick(), losses, self.doubt)
+                return frozenset({Threshold(choice)})
+        return frozenset()
+
     def blend(self, node: Any, terms: list[Value]) -> Marks:
         """Marks for terms put side by side, where one ignores the token that others are for."""
         marks: set[Blend] = set()
@@ -202,12 +209,24 @@ class Machine:
         return frozenset(marks)
 
 
+def outcomes(tests: Iterable[Choice | Threshold], deps: Marks) -> Marks:
+    """What tests of losses make of a value with these marks. A bound matters where there is another
+    loss or lookup than those that it is for.
+    """
+    found: set[Choice] = set()
+    for test in tests:
+        choice = test.choice if isinstance(test, Threshold) else test
+        if choice is test or any(type(m) in (Nll, Read) and m not in choice.losses for m in deps):
+            found.add(choice)
+    return frozenset(found)
+
+
 def _rivals(options: list[Value]) -> list[frozenset[Any]]:
     """The losses behind each option that has any, and what tables say if one option is a loss."""
-    found = [of_kind(linear_of(o), Nll) for o in options]
+    found = [frozenset(m for m in linear_of(o) if type(m) is Nll) for o in options]
     if not any(found):
         return []
-    tables = [of_kind(o.all_deps(), Read) for o in options]
+    tables = [frozenset(m for m in o.all_deps() if type(m) is Read) for o in options]
     return [n | t for n, t in zip(found, tables, strict=True) if n | t]
 
 
@@ -216,7 +235,7 @@ def _exact(value: Value) -> frozenset[Token]:
 
 
 def _is_scored(deps: Marks) -> bool:
-    return holds(deps, Nll)
+    return any(type(m) is Nll for m in deps)
 
 
 def _answers(terms: list[Value]) -> frozenset[Token]:

@@ -239,6 +239,15 @@ class Choice:
     doubt: Place | None
 
 
+@dataclass(eq=False, slots=True)
+class Threshold:
+    """Losses or probabilities of realised tokens are held against a bound. As a mark of a test:
+    `choice` is what it becomes where the outcome decides which of several is scored.
+    """
+
+    choice: Choice
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """Stored data is compared with validation tokens, as it is or after decoding."""
@@ -259,7 +268,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Tokens of the training set flow through a network."""
+    """Tokens flow through a network."""
 
     place: Place
     order: int
@@ -298,15 +307,3 @@ def weighed(linear: frozenset[Any]) -> frozenset[Any]:
 Mark = Any
 Marks = frozenset[Mark]
 NONE: Marks = frozenset()
-
-
-def holds(marks: Marks, kind: type[Any]) -> bool:
-    """Whether a mark of that very class is among `marks`."""
-    return kind in map(type, marks)
-
-
-def of_kind(marks: Marks, kind: type[Any]) -> Marks:
-    """The marks of that very class."""
-    if kind not in map(type, marks):  # mostly so; asked without a frame for each mark
-        return NONE
-    return frozenset([m for m in marks if type(m) is kind])

@@ -13,7 +13,6 @@ from auditor.program.dataflow.marks import (
     Token,
     Train,
     Update,
-    of_kind,
 )
 
 
@@ -73,13 +72,10 @@ class Value:
         """Its marks and those of the cells that it refers to."""
         deps = self.deps
         for thing in self.objects:
-            more = NONE
-            if type(thing) is Cell:
-                more = thing.deps
-            elif type(thing) is Instance:
-                more = thing.root().trained
-            if more:
-                deps = deps | more if deps else more
+            if isinstance(thing, Cell):
+                deps |= thing.deps
+            elif isinstance(thing, Instance):
+                deps |= thing.root().trained
         return deps
 
     def affine(self) -> Affine:
@@ -96,27 +92,17 @@ class Value:
 
     def replace(self, **changes: Any) -> "Value":
         """A copy with some fields changed."""
-        copy = Value(
-            self.deps,
-            const=self.const,
-            objects=self.objects,
-            linear=self.linear,
-            mixed=self.mixed,
-            position=self.position,
-            start=self.start,
-            origin=self.origin,
-        )
-        for name, value in changes.items():
-            setattr(copy, name, value)
-        return copy
+        fields = {name: getattr(self, name) for name in Value.__slots__ if name != "_element"}
+        fields.update(changes)
+        return Value(fields.pop("deps"), **fields)
 
     def tokens(self) -> frozenset[Token]:
         """The stream tokens among its marks."""
-        return of_kind(self.all_deps(), Token)
+        return frozenset(m for m in self.all_deps() if type(m) is Token)
 
     def cells(self) -> list["Cell"]:
         """The arrays and containers that it may be."""
-        return [thing for thing in self.objects if type(thing) is Cell] if self.objects else []
+        return [thing for thing in self.objects if isinstance(thing, Cell)]
 
 
 NOTHING: Final = Value()
@@ -165,10 +151,8 @@ class Cell:
 
     def absorb(self, value: Value) -> None:
         """Marks of something stored in it."""
-        if deps := value.all_deps():
-            self.deps |= deps
-        if linear := linear_of(value):
-            self.linear |= linear
+        self.deps |= value.all_deps()
+        self.linear |= linear_of(value)
         if self.kind == "array":
             for cell in value.cells():
                 self.updates += cell.updates  # a histogram is added to a table
@@ -294,21 +278,11 @@ class Scope(dict[str, Value]):
     """Names of one function call, class body or module."""
 
 
-def all_marks(values: Iterable[Value]) -> Marks:
-    """The marks of all values and of the cells that they refer to."""
-    marks = NONE
-    for value in values:
-        more = value.all_deps() if value.objects else value.deps
-        if more and more is not marks:
-            marks = marks | more if marks else more
-    return marks
-
-
 def linear_of(value: Value) -> Marks:
     """Marks that reached it by sums, products, logarithms and exponentials alone."""
     linear = value.linear
     for thing in value.objects:
-        if type(thing) is Cell and thing.linear:
+        if isinstance(thing, Cell):
             linear |= thing.linear
     return linear
 
@@ -321,14 +295,10 @@ def join(values: list[Value]) -> Value:
     deps, linear, mixed, objects = first.deps, first.linear, first.mixed, list(first.objects)
     const, start, origin = first.const, first.start, first.origin
     for value in values[1:]:
-        if value.deps is not deps:
-            deps |= value.deps
-        if value.linear:
-            linear |= value.linear
-        if value.mixed:
-            mixed |= value.mixed
-        if value.objects:
-            objects += [o for o in value.objects if o not in objects]
+        deps |= value.deps
+        linear |= value.linear
+        mixed |= value.mixed
+        objects += [o for o in value.objects if o not in objects]
         if (
             value.const is UNSET
             or const is UNSET
