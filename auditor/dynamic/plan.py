@@ -18,7 +18,7 @@ from auditor.dynamic.device.sources import digest
 from auditor.dynamic.load_factor import loaded_buckets
 from auditor.dynamic.rewriting import Edit, readable, rewrite
 from auditor.dynamic.settings import Constant, Settings, Value, find_settings
-from auditor.dynamic.shrink import Sizes, ladder, shrink_all
+from auditor.dynamic.shrink import LOCAL, Sizes, factors, ladder, shrink, shrink_all
 from auditor.errors import AuditError
 from auditor.evidence.claims import read_claims
 from auditor.evidence.figures import Claims, Metric
@@ -105,11 +105,7 @@ def plan_run(
     submitted = read_configuration(submission, claims).environment
     environment = {n: v for n, v in submitted.items() if _is_set(n, v, found)}
     shrunk = _shrunk(found, environment, sizes)
-    edits = [
-        Edit(constant, shrunk[constant.name.upper()][1])
-        for constant in found.constants
-        if constant.name.upper() in shrunk and constant.name.upper() not in found.environment
-    ]
+    edits = list(_edits(found, shrunk, sizes))
     edits += _loads(program, texts["__main__"], sizes)
     changes = [
         Change(name, str(before), str(after), "environment")
@@ -182,16 +178,33 @@ def _number(value: Value) -> int | float | None:
     return value
 
 
-def _shrunk(
-    found: Settings, environment: Mapping[str, str], sizes: Sizes
-) -> dict[str, tuple[int | float | None, int | float]]:
+Shrunk = Mapping[str, tuple[int | float | None, int | float]]
+
+
+def _shrunk(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> Shrunk:
     """Value before and after of every setting that changes, by upper-case name. A class attribute
     `train_seq_len = 1024` is the setting that TRAIN_SEQ_LEN would be."""
-    values: dict[str, int | float | None] = {c.name.upper(): c.value for c in found.constants}
+    values: dict[str, int | float | None] = {
+        constant.name.upper(): constant.value for constant in found.constants if not constant.local
+    }
     for name, default in found.environment.items():
         if not _OURS.search(name):
             values[name] = _number(environment.get(name, default))
     return {name: (before, after) for name, before, after in shrink_all(values, sizes)}
+
+
+def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes) -> Iterator[Edit]:
+    """Numbers in the source to change: settings that no variable sets, and sizes given in calls."""
+    known = {name: before for name, (before, _) in shrunk.items() if before is not None}
+    by = factors(known, sizes)
+    for constant in found.constants:
+        name = constant.name.upper()
+        if constant.local and LOCAL.search(name):
+            new = shrink(name, constant.value, by)
+            if new is not None and new < constant.value:
+                yield Edit(constant, new)
+        elif not constant.local and name in shrunk and name not in found.environment:
+            yield Edit(constant, shrunk[name][1])
 
 
 def _loads(program: Program, text: str, sizes: Sizes) -> list[Edit]:

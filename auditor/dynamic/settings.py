@@ -16,7 +16,8 @@ _OPTION = re.compile(r"--[a-z][a-z0-9_-]{1,60}")
 
 @dataclass(frozen=True)
 class Constant:
-    """A number in the source: `name = value` at a place that can be rewritten."""
+    """A number in the source: `name = value` at a place that can be rewritten. `local` is what a
+    function is called with, or its parameter's default."""
 
     name: str
     value: int | float
@@ -24,6 +25,7 @@ class Constant:
     column: int
     end_line: int
     end_column: int
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,21 @@ def _constants(tree: ast.Module) -> Iterator[Constant]:
                 for keyword in node.keywords:
                     if keyword.arg == "default":
                         yield from _named(option[2:].replace("-", "_"), keyword.value)
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                yield from _named(keyword.arg or "", keyword.value, local=True)
+        if isinstance(node, ast.FunctionDef):
+            yield from _defaults(node.args)
+
+
+def _defaults(parameters: ast.arguments) -> Iterator[Constant]:
+    positional = [*parameters.posonlyargs, *parameters.args]
+    pairs = list(zip(reversed(positional), reversed(parameters.defaults), strict=False))
+    pairs += [
+        (a, d) for a, d in zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True) if d
+    ]
+    for parameter, default in pairs:
+        yield from _named(parameter.arg, default, local=True)
 
 
 def _constant(target: ast.expr, value: ast.expr) -> Iterator[Constant]:
@@ -126,9 +143,11 @@ def _constant(target: ast.expr, value: ast.expr) -> Iterator[Constant]:
         yield from _named(target.id, value)
 
 
-def _named(name: str, value: ast.expr) -> Iterator[Constant]:
+def _named(name: str, value: ast.expr, *, local: bool = False) -> Iterator[Constant]:
     number = literal(value)
     if isinstance(number, int | float) and not isinstance(value, ast.Call):
         end_line, end_column = value.end_lineno, value.end_col_offset
         if end_line is not None and end_column is not None:
-            yield Constant(name, number, value.lineno, value.col_offset, end_line, end_column)
+            yield Constant(
+                name, number, value.lineno, value.col_offset, end_line, end_column, local
+            )

@@ -194,8 +194,15 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"(?:SLOT|TTT|LBFGS|ETLB|GD|INNER).*_(?:STEPS|ITERS)$", _at_most(lambda _: 3)),
         (r"CALIB\w*(?:BATCHES|SEQS|SAMPLES|STEPS)$", _at_most(lambda sizes: sizes.repeats)),
         (r"PREFIX_DOCS$", _at_most(lambda _: 4)),
+        (r"^(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES)$", _at_most(lambda _: 4)),
     )
 )  # fmt: skip
+
+
+# What a call may be given that only ever sizes a loop over data.
+LOCAL = re.compile(
+    r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB"
+)
 
 
 def shrink_all(

@@ -102,9 +102,9 @@ def test_batch_of_tokens_holds_sequences_and_a_batch_of_sequences_stays_one() ->
 @given(st.sampled_from(sorted(RUN)))
 def test_what_is_off_stays_off(name: str) -> None:
     if "BATCH_TOKENS" not in name:
-        assert shrunk(**{name: -1})[name] == -1
+        assert shrunk(LADDER[0], **{name: -1})[name] == -1
     if name in ("WARMDOWN_ITERS", "WARMUP_STEPS", "EVAL_STRIDE", "TTT_EPOCHS"):
-        assert shrunk(**{name: 0})[name] == 0
+        assert shrunk(LADDER[0], **{name: 0})[name] == 0
 
 
 def test_last_rung_leaves_widths_and_vocabulary_as_submitted() -> None:
@@ -116,6 +116,11 @@ def test_interpreted_kernels_are_given_fewer_rows() -> None:
     assert ladder("import triton")[0].tokens < ladder("import torch")[0].tokens
 
 
+def test_sizes_in_calls_shrink_and_other_numbers_stay() -> None:
+    changed = planned().changed[digest(SCRIPT)]
+    assert "calibrate(num_seqs=4, seq_len=64, temperature=0.8)" in changed
+
+
 def test_settings_are_found_by_syntax() -> None:
     source = """
 import os
@@ -125,6 +130,7 @@ class Arguments:
     path = os.environ.get("DATA_PATH", "./data")
     stride: int = 1 << 6
 SEQ_LEN = 1024 * 2
+def generate(model, num_seqs=64, *, temperature=0.8): ...
 flag = "TTT_ENABLED" in os.environ
 key = os.environ["RUN_ID"]
 parser.add_argument("--model-dim", type=int, default=512)
@@ -133,7 +139,7 @@ parser.add_argument("--model-dim", type=int, default=512)
     assert found.environment == {
         "ITERATIONS": 20_000, "DATA_PATH": "./data", "TTT_ENABLED": None, "RUN_ID": None,
     }  # fmt: skip
-    assert {c.name: c.value for c in found.constants} == {
+    assert {c.name: c.value for c in found.constants if not c.local} == {
         "stride": 64, "SEQ_LEN": 2048, "model_dim": 512,
     }  # fmt: skip
 
@@ -201,6 +207,8 @@ class Hyperparameters:
     path = os.environ.get("DATA_PATH", "./data")
     max_wallclock_seconds = float(os.environ.get("MAX_WALLCLOCK_SECONDS", 600.0))
 if Hyperparameters.max_wallclock_seconds > 0: pass
+def calibrate(num_seqs=64, seq_len=1024, temperature=0.8): ...
+calibrate(num_seqs=64, seq_len=1024, temperature=0.8)
 print(f"{"nested"}")
 """
 README = "## Run\n```bash\nTTT_ENABLED=1 torchrun --nproc_per_node=8 train_gpt.py\n```\n"
