@@ -12,11 +12,17 @@ BOTH = pytest.mark.parametrize("machine", [X86, ARM], ids=["x86_64", "aarch64"])
 EPERM = REFUSE | errno.EPERM
 
 
-def verdict(machine: Machine, call: int, *arguments: int, audit: int | None = None) -> int:
+def verdict(
+    machine: Machine,
+    call: int,
+    *arguments: int,
+    audit: int | None = None,
+    processes: bool = False,
+) -> int:
     """What the kernel would do: loads 32-bit words, compares, jumps forward, returns."""
     padded = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<iIQ6Q", call, audit or machine.audit, 0, *padded)
-    code = list(struct.iter_unpack("<HBBI", assemble(machine)))
+    code = list(struct.iter_unpack("<HBBI", assemble(machine, processes=processes)))
     place, word = 0, 0
     while True:
         operation, if_true, if_false, constant = code[place]
@@ -62,6 +68,16 @@ def test_threads_yes_processes_and_namespaces_no(machine: Machine) -> None:
     assert verdict(machine, machine.clone, 17) == EPERM  # fork: SIGCHLD alone
     assert verdict(machine, machine.clone, thread | 0x10000000) == EPERM  # CLONE_NEWUSER
     assert verdict(machine, machine.clone3) == REFUSE | errno.ENOSYS
+
+
+@BOTH
+def test_where_processes_are_allowed_nothing_else_is(machine: Machine) -> None:
+    starting = {machine.denied[name] for name in ("fork", "vfork") if name in machine.denied}
+    assert {verdict(machine, call, processes=True) for call in starting} <= {ALLOW}
+    assert verdict(machine, machine.clone, 17, processes=True) == ALLOW
+    assert verdict(machine, machine.clone, 17 | 0x10000000, processes=True) == EPERM
+    others = set(machine.denied.values()) - starting
+    assert {verdict(machine, call, processes=True) for call in others} == {EPERM}
 
 
 @BOTH
