@@ -16,7 +16,7 @@ from auditor.program.dataflow.expressions import (
 )
 from auditor.program.dataflow.heap import element, instances, own, stored_in_model
 from auditor.program.dataflow.machine import outcomes
-from auditor.program.dataflow.marks import MODEL, Source, Train, weighed
+from auditor.program.dataflow.marks import MODEL, NONE, Source, Train, of_kind, weighed
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -27,6 +27,7 @@ from auditor.program.dataflow.values import (
     Function,
     Instance,
     Value,
+    all_marks,
     constant,
     join,
     linear_of,
@@ -70,6 +71,7 @@ _MODES = frozenset(
         "compile",
     ]
 )
+_CALLABLE = (Function, Bound, Class, External)
 _HANDLERS: dict[str, Handler] = {**ARRAY_HANDLERS, **CONTAINER_HANDLERS}
 
 
@@ -78,28 +80,38 @@ class Calls(Containers):
 
     def call(self, node: ast.Call) -> Value:
         """Evaluates the callee, the arguments, then what the call does."""
-        receiver = NOTHING
-        if isinstance(node.func, ast.Attribute):
-            if _is_super(node.func.value):
-                return self._super(node)
-            receiver = self.eval(node.func.value)
-            callee = self._callee(receiver, node.func)
-        else:
-            callee = self.eval(node.func)
+        function = node.func
+        if not isinstance(function, ast.Attribute):
+            callee = self.eval(function)
+            args, named = self._arguments(node)
+            results = self._results(callee, NOTHING, args, named, node)
+            return join(results) if results else self._opaque(callee, args, named)
+        if _is_super(function.value):
+            return self._super(node)
+        receiver = self.eval(function.value)
+        callee = self._callee(receiver, function) if receiver.objects else NOTHING
         args, named = self._arguments(node)
-        results = [
+        results = self._results(callee, receiver, args, named, node) if callee.objects else []
+        if results:
+            self._also_foreign(node, function.attr, receiver, args, named)
+            return join(results)
+        return self.library(Arguments(function.attr, node, [receiver, *args], named))
+
+    def _results(
+        self,
+        callee: Value,
+        receiver: Value,
+        args: list[Value],
+        named: dict[str, Value],
+        node: ast.Call,
+    ) -> list[Value]:
+        """What each alternative of the callee gives that can be called."""
+        return [
             self.invoke(thing, args, named, node)
             for thing in callee.objects
-            if isinstance(thing, Function | Bound | Class | External)
+            if isinstance(thing, _CALLABLE)
             or (isinstance(thing, Instance) and thing not in receiver.objects)
         ] or [self._in_turn(cell, args, node) for cell in callee.cells() if args]
-        if results:
-            if isinstance(node.func, ast.Attribute):
-                self._also_foreign(node, node.func.attr, receiver, args, named)
-            return join(results)
-        if isinstance(node.func, ast.Attribute):
-            return self.library(Arguments(node.func.attr, node, [receiver, *args], named))
-        return self._opaque(callee, args, named)
 
     def _in_turn(self, layers: Cell, args: list[Value], node: ast.AST) -> Value:
         """`Sequential(...)(x)`: each layer is called with what the one before it made."""
@@ -112,6 +124,8 @@ class Calls(Containers):
         self, node: ast.Call, name: str, receiver: Value, args: list[Value], named: dict[str, Value]
     ) -> None:
         """The same method of those alternatives that are a library's: `for o in optimizers`."""
+        if len(receiver.objects) < 2:
+            return
         foreign = tuple(o for o in receiver.objects if isinstance(o, Instance) and o.cls is None)
         if foreign and len(foreign) < len(receiver.objects):
             self.library(Arguments(name, node, [Value(objects=foreign), *args], named))
@@ -120,7 +134,7 @@ class Calls(Containers):
         found = [
             value
             for thing in base.objects
-            if not isinstance(thing, Cell)
+            if type(thing) is not Cell
             and (value := self._member(base, thing, node.attr, node)) is not None
         ]
         return join(found) if found else NOTHING
@@ -139,7 +153,7 @@ class Calls(Containers):
                             or [NOTHING]
                         )
                 thing.parameters |= parameters_of([*args, *named.values()])
-        return Value(frozenset().union(*(a.all_deps() for a in args)))
+        return Value(all_marks(args))
 
     def _arguments(self, node: ast.Call) -> tuple[list[Value], dict[str, Value]]:
         args: list[Value] = []
@@ -162,7 +176,7 @@ class Calls(Containers):
 
     def _opaque(self, callee: Value, args: list[Value], named: dict[str, Value]) -> Value:
         values = [callee, *args, *named.values()]
-        return Value(frozenset().union(*(v.all_deps() for v in values)))
+        return Value(all_marks(values))
 
     def external(
         self, name: str, args: list[Value], named: dict[str, Value], node: ast.AST
@@ -209,8 +223,8 @@ class Calls(Containers):
             return Value(objects=(self.cell("dict", node),))
         instance = Instance(None, name, parameters_of(values), self.loops)
         instance.attributes.update(named)
-        deps = frozenset().union(*(v.all_deps() for v in values))
-        sources = frozenset(m for m in deps if type(m) is Source)
+        deps = all_marks(values)
+        sources = of_kind(deps, Source)
         if last == "Parameter":
             cell = self.cell("array", node)
             return Value(objects=(cell, instance))
@@ -242,12 +256,12 @@ class Calls(Containers):
                     return self._higher_order(thing, value, call)
         if call.name in library.SAME or call.name.endswith("_"):
             return base if not call.name.endswith("_") else self._in_place(call)
-        deps = frozenset().union(*(v.all_deps() for v in values))
-        linear = (
-            frozenset().union(*map(linear_of, values))
-            if call.name in library.LINEAR
-            else frozenset()
-        )
+        return self._computed(call, base, values)
+
+    def _computed(self, call: Arguments, base: Value, values: list[Value]) -> Value:
+        """What is known of a function that no handler knows: it depends on all that it is given."""
+        deps = all_marks(values)
+        linear = NONE.union(*map(linear_of, values)) if call.name in library.LINEAR else NONE
         if call.name in library.REDUCING:
             linear = weighed(linear)
         if call.name in library.EQUALITY:
@@ -283,7 +297,7 @@ class Calls(Containers):
             return Value(base.deps | thing.root().trained | {MODEL})
         if name == "load_state_dict":
             deps = call.get(1, "state_dict").all_deps()
-            self.weigh(thing.root(), frozenset(m for m in deps if type(m) is Train))
+            self.weigh(thing.root(), of_kind(deps, Train))
             return NOTHING
         if name == "zero_grad":
             self.stale = True

@@ -75,9 +75,15 @@ class Expressions(Access):
 
     def eval(self, node: ast.expr) -> Value:
         """The abstract value of an expression."""
-        self.trace.steps += 1
-        if self.trace.steps > self.budget:
+        self.steps += 1
+        if self.steps > self.budget:
             self.exhausted()
+        if isinstance(node, ast.Name):  # every other expression is one: no call for it
+            name = node.id
+            for scope in self.scopes:
+                if name in scope:
+                    return scope[name]
+            return Value(objects=(External(name),))
         handler = _HANDLERS.get(type(node))
         return handler(self, node) if handler is not None else NOTHING
 
@@ -86,13 +92,6 @@ class Expressions(Access):
         if type(value) is str:
             return Value(sources_of(value), const=value)
         return Value(const=value)
-
-    def _name(self, node: ast.Name) -> Value:
-        name = node.id
-        for scope in self.scopes:
-            if name in scope:
-                return scope[name]
-        return Value(objects=(External(name),))
 
     def _joined(self, node: ast.JoinedStr) -> Value:
         text, known, deps, parts = "", True, frozenset[Any](), []
@@ -357,7 +356,6 @@ def parameters_of(values: list[Value]) -> frozenset[Instance]:
 
 _HANDLERS: dict[type[ast.expr], Callable[[Any, Any], Value]] = {
     ast.Constant: Expressions._constant,
-    ast.Name: Expressions._name,
     ast.JoinedStr: Expressions._joined,
     ast.BinOp: Expressions._binary,
     ast.BoolOp: Expressions._boolean,

@@ -170,7 +170,10 @@ class Interpreter(ControlFlow):
         if self.swayed:
             value = swayed(value, self.swayed)
         if isinstance(target, ast.Name):
-            self._scope_of(target.id)[target.id] = value
+            scope = self.scopes[0]
+            if "<outer>" in scope:
+                scope = self._scope_of(target.id)
+            scope[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
             self._unpack(target.elts, value)
         elif isinstance(target, ast.Attribute):

@@ -26,6 +26,8 @@ from auditor.program.dataflow.marks import (
     Threshold,
     Token,
     Train,
+    holds,
+    of_kind,
 )
 from auditor.program.dataflow.values import UNSET, Cell, Instance, Value, linear_of
 
@@ -63,7 +65,6 @@ class Trace:
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)
     problem: str | None = None
-    steps: int = 0
 
     def reported(self, kind: type[Any]) -> list[Any]:
         """The marks of one kind that reached a reported loss, in order of their places."""
@@ -84,6 +85,8 @@ class Machine:
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
         self.order = 0
+        self.steps = 0  # expressions evaluated so far
+        self._places: dict[tuple[str, int], Place] = {}
         self.hooks: dict[Instance, tuple[Instance, Value]] = {}  # by handle: module and function
         self.swayed: frozenset[Choice | Threshold] = frozenset()  # tests of losses that led here
         self.disk: Marks = NONE  # what was written to files, and may be read back
@@ -92,7 +95,11 @@ class Machine:
 
     def place(self, node: Any) -> Place:
         """The place of a syntax node."""
-        return Place(self.path, getattr(node, "lineno", 0))
+        at = self.path, getattr(node, "lineno", 0)
+        place = self._places.get(at)
+        if place is None:
+            place = self._places[at] = Place(*at)
+        return place
 
     def tick(self) -> int:
         """The next moment in evaluation order."""
@@ -141,7 +148,7 @@ class Machine:
     def train(self, node: Any, parameters: Marks, data: Marks) -> None:
         """The weights of the instances in `parameters` change by gradients computed from `data`."""
         roots = {m.root() for m in parameters if isinstance(m, Instance)}
-        if not any(type(m) is Source for m in data):
+        if not holds(data, Source):
             return
         for root in roots:
             fresh = frozenset(root.created)
@@ -223,10 +230,10 @@ def outcomes(tests: Iterable[Choice | Threshold], deps: Marks) -> Marks:
 
 def _rivals(options: list[Value]) -> list[frozenset[Any]]:
     """The losses behind each option that has any, and what tables say if one option is a loss."""
-    found = [frozenset(m for m in linear_of(o) if type(m) is Nll) for o in options]
+    found = [of_kind(linear_of(o), Nll) for o in options]
     if not any(found):
         return []
-    tables = [frozenset(m for m in o.all_deps() if type(m) is Read) for o in options]
+    tables = [of_kind(o.all_deps(), Read) for o in options]
     return [n | t for n, t in zip(found, tables, strict=True) if n | t]
 
 
@@ -235,7 +242,7 @@ def _exact(value: Value) -> frozenset[Token]:
 
 
 def _is_scored(deps: Marks) -> bool:
-    return any(type(m) is Nll for m in deps)
+    return holds(deps, Nll)
 
 
 def _answers(terms: list[Value]) -> frozenset[Token]:

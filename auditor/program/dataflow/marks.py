@@ -307,3 +307,15 @@ def weighed(linear: frozenset[Any]) -> frozenset[Any]:
 Mark = Any
 Marks = frozenset[Mark]
 NONE: Marks = frozenset()
+
+
+def holds(marks: Marks, kind: type[Any]) -> bool:
+    """Whether a mark of that very class is among `marks`."""
+    return kind in map(type, marks)
+
+
+def of_kind(marks: Marks, kind: type[Any]) -> Marks:
+    """The marks of that very class."""
+    if kind not in map(type, marks):  # mostly so; asked without a frame for each mark
+        return NONE
+    return frozenset([m for m in marks if type(m) is kind])

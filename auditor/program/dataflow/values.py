@@ -13,6 +13,7 @@ from auditor.program.dataflow.marks import (
     Token,
     Train,
     Update,
+    of_kind,
 )
 
 
@@ -72,10 +73,13 @@ class Value:
         """Its marks and those of the cells that it refers to."""
         deps = self.deps
         for thing in self.objects:
-            if isinstance(thing, Cell):
-                deps |= thing.deps
-            elif isinstance(thing, Instance):
-                deps |= thing.root().trained
+            more = NONE
+            if type(thing) is Cell:
+                more = thing.deps
+            elif type(thing) is Instance:
+                more = thing.root().trained
+            if more:
+                deps = deps | more if deps else more
         return deps
 
     def affine(self) -> Affine:
@@ -92,17 +96,27 @@ class Value:
 
     def replace(self, **changes: Any) -> "Value":
         """A copy with some fields changed."""
-        fields = {name: getattr(self, name) for name in Value.__slots__ if name != "_element"}
-        fields.update(changes)
-        return Value(fields.pop("deps"), **fields)
+        copy = Value(
+            self.deps,
+            const=self.const,
+            objects=self.objects,
+            linear=self.linear,
+            mixed=self.mixed,
+            position=self.position,
+            start=self.start,
+            origin=self.origin,
+        )
+        for name, value in changes.items():
+            setattr(copy, name, value)
+        return copy
 
     def tokens(self) -> frozenset[Token]:
         """The stream tokens among its marks."""
-        return frozenset(m for m in self.all_deps() if type(m) is Token)
+        return of_kind(self.all_deps(), Token)
 
     def cells(self) -> list["Cell"]:
         """The arrays and containers that it may be."""
-        return [thing for thing in self.objects if isinstance(thing, Cell)]
+        return [thing for thing in self.objects if type(thing) is Cell] if self.objects else []
 
 
 NOTHING: Final = Value()
@@ -151,8 +165,10 @@ class Cell:
 
     def absorb(self, value: Value) -> None:
         """Marks of something stored in it."""
-        self.deps |= value.all_deps()
-        self.linear |= linear_of(value)
+        if deps := value.all_deps():
+            self.deps |= deps
+        if linear := linear_of(value):
+            self.linear |= linear
         if self.kind == "array":
             for cell in value.cells():
                 self.updates += cell.updates  # a histogram is added to a table
@@ -278,11 +294,21 @@ class Scope(dict[str, Value]):
     """Names of one function call, class body or module."""
 
 
+def all_marks(values: Iterable[Value]) -> Marks:
+    """The marks of all values and of the cells that they refer to."""
+    marks = NONE
+    for value in values:
+        more = value.all_deps() if value.objects else value.deps
+        if more and more is not marks:
+            marks = marks | more if marks else more
+    return marks
+
+
 def linear_of(value: Value) -> Marks:
     """Marks that reached it by sums, products, logarithms and exponentials alone."""
     linear = value.linear
     for thing in value.objects:
-        if isinstance(thing, Cell):
+        if type(thing) is Cell and thing.linear:
             linear |= thing.linear
     return linear
 
@@ -295,10 +321,14 @@ def join(values: list[Value]) -> Value:
     deps, linear, mixed, objects = first.deps, first.linear, first.mixed, list(first.objects)
     const, start, origin = first.const, first.start, first.origin
     for value in values[1:]:
-        deps |= value.deps
-        linear |= value.linear
-        mixed |= value.mixed
-        objects += [o for o in value.objects if o not in objects]
+        if value.deps is not deps:
+            deps |= value.deps
+        if value.linear:
+            linear |= value.linear
+        if value.mixed:
+            mixed |= value.mixed
+        if value.objects:
+            objects += [o for o in value.objects if o not in objects]
         if (
             value.const is UNSET
             or const is UNSET
