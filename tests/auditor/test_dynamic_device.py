@@ -174,12 +174,36 @@ def staircase(out_ptr):
         tl.store(out_ptr + row, row * 1.0)
     else:
         tl.store(out_ptr + row, -1.0)
+from triton.tools.tensor_descriptor import TensorDescriptor
+@triton.jit
+def product(a_desc, b_desc, c_desc, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    start = tl.program_id(axis=0)
+    columns = tl.cdiv(N, BN)
+    for tile in tl.range(start, tl.cdiv(M, BM) * columns, tl.num_programs(0), flatten=True):
+        row, column = tile // columns * BM, tile % columns * BN
+        total = tl.zeros((BM, BN), dtype=tl.float32)
+        for k in range(tl.cdiv(K, BK)):
+            total = tl.dot(a_desc.load([row, k * BK]), b_desc.load([column, k * BK]).T, total)
+        left, right = tl.split(tl.permute(tl.reshape(total, (BM, 2, BN // 2)), (0, 2, 1)))
+        c_desc.store([row, column], left)
+        c_desc.store([row, column + BN // 2], right)
+@triton.jit
+def largest(x_ptr, out_ptr, N: tl.constexpr):
+    tl.store(out_ptr, tl.max(tl.sort(tl.load(x_ptr + tl.arange(0, N)))))
 x = torch.randn(5, 40, device="cuda")
 out = torch.empty(5, device="cuda")
 row_sum[(5,)](x, out, 40, x.stride(0), BLOCK=16)
 print("at once", torch.allclose(out, x.sum(1) / 2, atol=1e-5))
 staircase[(5,)](out)
 print("one by one", out.tolist() == [0.0, -1.0, 2.0, -1.0, 4.0])
+a, b, c = torch.randn(20, 40), torch.randn(24, 40), torch.zeros(20, 24)
+sizes = ((a, [16, 16]), (b, [16, 16]), (c, [16, 8]))
+blocks = [TensorDescriptor.from_tensor(tensor, size) for tensor, size in sizes]
+product[(3,)](*blocks, 20, 24, 40, BM=16, BN=16, BK=16)
+print("descriptors", torch.allclose(c, a @ b.T, atol=1e-5))
+out = torch.empty(1)
+largest[(1,)](x, out, N=16)
+print("interpreted", out.item() == x.view(-1)[:16].max().item())
 print("final_exact val_loss:3.0000 val_bpb:1.2500")
 """
 
@@ -261,10 +285,12 @@ def test_two_runs_are_bit_identical() -> None:
 def test_triton_kernels_run_for_a_whole_grid_or_one_by_one() -> None:
     done = rehearse(plan(TRITON, triton=True))
     assert done.problem is None, done.first.output[-2000:]
-    assert "at once True" in done.first.output
-    assert "one by one True" in done.first.output
+    for kernel in ("at once", "one by one", "descriptors", "interpreted"):
+        assert f"{kernel} True" in done.first.output
     used = done.first.json("used")
-    assert used["triton kernel"] == used["triton kernel, program by program"] == 1
+    assert used["triton kernel, whole grid"] == 1
+    assert used["triton kernel, program by program"] == 2
+    assert used["triton kernel, Triton's interpreter"] == 1
 
 
 RANKS = """

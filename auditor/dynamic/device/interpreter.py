@@ -1,19 +1,20 @@
 """Triton kernels run in Triton's own interpreter, made faster without changing what it computes.
 
 A kernel of one program a row takes a millisecond a row there. Where its programs do the same steps,
-it is run for all of them at once (`language`); else program by program, without preparing
-`triton.language` again at every call and without checks for integer overflow that a GPU does not
-make.
+it is run for all of them at once (`language`), else program by program in the same language, and
+what that lacks runs in Triton's interpreter, without preparing `triton.language` again at every
+call and without checks for integer overflow that a GPU does not make.
 """
 
 import inspect
+import math
 import types
 from typing import Any
 
 import torch
 
 from auditor.dynamic.device.blocks import Block, Diverged
-from auditor.dynamic.device.language import Language
+from auditor.dynamic.device.language import Descriptor, Language
 from auditor.dynamic.device.patching import nothing, replace, used
 
 
@@ -43,45 +44,59 @@ def install() -> None:
     replace(interpreter, _patch_lang=prepare_once)
     kind, kernel = interpreter.GridExecutor, interpreter.InterpretedFunction
     one_by_one = kind.__call__
-    slow: set[Any] = set()
+    ways = ("whole grid", "program by program")
+    first_way: dict[Any, int] = {}
 
     def run(self: Any, *arguments: Any, **named: Any) -> None:
         source = next((f for f, r in kernel.rewritten_fn.items() if r is self.fn), None)
-        if source is not None and source not in slow and not self.pre_run_hooks:
-            try:
-                at_once(source, self.grid, arguments, named, tl, kernel)
-            except Diverged:
-                slow.add(source)
-            else:
-                used["triton kernel"] += 1
-                return
-        used["triton kernel, program by program"] += 1
+        if source is not None and not self.pre_run_hooks:
+            for way in range(first_way.get(source, 0), len(ways)):
+                try:
+                    vectorised(source, self.grid, arguments, named, tl, kernel, whole=way == 0)
+                except Diverged:
+                    first_way[source] = way + 1
+                else:
+                    used[f"triton kernel, {ways[way]}"] += 1
+                    return
+        used["triton kernel, Triton's interpreter"] += 1
         one_by_one(self, *arguments, **named)
 
     replace(kind, __call__=run)
     _take_first(autotuner.Autotuner)
 
 
-def at_once(function: Any, grid: Any, arguments: Any, named: Any, tl: Any, kernel: type) -> None:
-    """Runs a kernel for its whole grid. Raises `Diverged` where it cannot, with nothing changed."""
+def vectorised(
+    function: Any, grid: Any, arguments: Any, named: Any, tl: Any, kernel: type, *, whole: bool
+) -> None:
+    """Runs a kernel for its whole grid, or for one program after the other.
+
+    Raises `Diverged` where it cannot, with nothing changed.
+    """
     parameters = inspect.signature(function).parameters
     named = {name: value for name, value in named.items() if name in parameters}
     given = inspect.getcallargs(function, *arguments, **named)
     sizes = grid(given) if callable(grid) else grid
-    language = Language(tuple(int(size) for size in sizes))
-    vectorised = _bind(function, language, tl, kernel, {})
-    try:
-        with torch.no_grad():
-            vectorised(**{name: _value(value) for name, value in given.items()})
-    except Diverged:
-        raise
-    except Exception as error:  # a form that the vectorised language does not know
-        raise Diverged(f"{type(error).__name__}: {error}") from None
-    language.memory.commit()
+    shape = tuple(int(size) for size in sizes)
+    memories = []
+    for only in (None,) if whole else range(math.prod(shape)):
+        language = Language(shape, only)
+        bound = _bind(function, language, tl, kernel, {})
+        try:
+            with torch.no_grad():
+                bound(**{name: _value(value, language) for name, value in given.items()})
+        except Diverged:
+            raise
+        except Exception as error:  # a form that the vectorised language does not know
+            raise Diverged(f"{type(error).__name__}: {error}") from None
+        memories.append(language.memory)
+    for memory in memories:  # programs of a grid must not rely on each other's writes
+        memory.commit()
 
 
-def _value(argument: Any) -> Any:
+def _value(argument: Any, language: Language) -> Any:
     """Tensors become pointers to their first element; numbers stay numbers."""
+    if hasattr(argument, "block_shape") and isinstance(argument.base, torch.Tensor):
+        return Descriptor(argument.base.detach(), tuple(argument.block_shape), language.memory)
     if isinstance(argument, torch.Tensor):
         size = argument.untyped_storage().nbytes() // argument.element_size()
         flat = torch.as_strided(argument.detach(), (size,), (1,), 0)

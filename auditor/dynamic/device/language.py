@@ -1,4 +1,4 @@
-"""The part of `triton.language` that kernels of one program a row use, for a whole grid at once.
+"""The part of `triton.language` that most kernels use, for a whole grid at once or one program.
 
 Meanings are those of Triton's documentation. Memory is touched through `Memory`: stores are kept
 until the kernel has ended, so that a kernel which diverges has changed nothing.
@@ -19,14 +19,14 @@ class Memory:
     """Reads at once, and writes at the end."""
 
     def __init__(self) -> None:
-        self._writes: list[tuple[Tensor, Tensor, Tensor, bool]] = []
+        self._writes: list[Callable[[], Any]] = []
+        self._written: set[int] = set()  # storages
 
     def load(self, pointer: Any, mask: Any = None, other: Any = None, **_: Any) -> Block:
         """What the pointers point to; `other`, or zero, where the mask is off."""
         if getattr(pointer, "memory", None) is None:
             raise Diverged("a load from no pointer")
-        if any(memory is pointer.memory for memory, *_ in self._writes):
-            raise Diverged("a load after a store")
+        self.check_unwritten(pointer.memory)
         where, seen, instead = aligned(pointer, mask, other)
         if seen is None:
             return Block(pointer.memory[where])
@@ -49,13 +49,55 @@ class Memory:
         parts = _broadcast(
             where, torch.as_tensor(new).to(pointer.memory.dtype), torch.as_tensor(seen)
         )
-        kept = parts[2]
-        self._writes.append((pointer.memory, parts[0][kept], parts[1][kept], add))
+        where, new = (part[parts[2]] for part in parts[:2])
+        self.later(pointer.memory, lambda: pointer.memory.index_put_((where,), new, accumulate=add))
+
+    def check_unwritten(self, memory: Tensor) -> None:
+        """Raises `Diverged` where a load would have to see what the kernel has stored."""
+        if memory.untyped_storage().data_ptr() in self._written:
+            raise Diverged("a load after a store")
+
+    def later(self, memory: Tensor, write: Callable[[], Any]) -> None:
+        """Keeps a write to `memory` for the end."""
+        self._written.add(memory.untyped_storage().data_ptr())
+        self._writes.append(write)
 
     def commit(self) -> None:
         """Makes the writes, in the order of the kernel."""
-        for memory, where, value, add in self._writes:
-            memory.index_put_((where,), value, accumulate=add)
+        for write in self._writes:
+            write()
+
+
+class Descriptor:
+    """A tensor that is read and written in blocks, by the place of their first element; outside of
+    it there are zeros, and nothing is written."""
+
+    def __init__(self, base: Tensor, block: tuple[int, ...], memory: Memory) -> None:
+        self._base, self._block, self._memory = base, block, memory
+
+    def load(self, offsets: Any) -> Block:
+        self._memory.check_unwritten(self._base)
+        source, inside = self._places(offsets)
+        block = torch.zeros(self._block, dtype=self._base.dtype)
+        block[inside] = self._base[source]
+        return Block(block[None])
+
+    def store(self, offsets: Any, value: Block) -> None:
+        target, inside = self._places(offsets)
+        new = value.data[0][inside].to(self._base.dtype)
+        self._memory.later(self._base, lambda: self._base[target].copy_(new))
+
+    def _places(self, offsets: Any) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where the block lies in the tensor, and which part of the block that is."""
+        starts = [int(offset) for offset in offsets]
+        if min(starts) < 0:
+            raise Diverged("a block that starts before its tensor")
+        ends = [
+            max(start, min(start + size, whole))
+            for start, size, whole in zip(starts, self._block, self._base.shape, strict=True)
+        ]
+        spans = list(zip(starts, ends, strict=True))
+        return tuple(slice(a, b) for a, b in spans), tuple(slice(0, b - a) for a, b in spans)
 
 
 _broadcast: Any = torch.broadcast_tensors
@@ -121,6 +163,16 @@ def _cdiv(a: Any, b: Any) -> Any:
     return -(-int(data_of(a)) // int(data_of(b)))
 
 
+def _reshaped(value: Block, *shape: Any) -> Block:
+    sizes = shape[0] if isinstance(shape[0], list | tuple) else shape
+    return Block(value.data.reshape(value.data.shape[0], *(int(data_of(s)) for s in sizes)))
+
+
+def _permuted(value: Block, *axes: Any) -> Block:
+    order = axes[0] if isinstance(axes[0], list | tuple) else axes
+    return Block(value.data.permute(0, *(int(data_of(axis)) + 1 for axis in order)))
+
+
 def _full(shape: Any, value: Any, dtype: Any) -> Block:
     sizes = [int(data_of(s)) for s in shape]
     return Block(torch.full((1, *sizes), data_of(value), dtype=data_of(dtype)))
@@ -159,6 +211,11 @@ _FUNCTIONS: dict[str, Any] = {
     "range": lambda *bounds, **_: _integers(*bounds),
     "static_range": _integers,
     "trans": lambda value: value.T,
+    "reshape": lambda value, *shape, **_: _reshaped(value, *shape),
+    "view": lambda value, *shape, **_: _reshaped(value, *shape),
+    "permute": lambda value, *axes: _permuted(value, *axes),
+    "split": lambda value: (Block(value.data[..., 0]), Block(value.data[..., 1])),
+    "cast": lambda value, dtype, **_: value.to(dtype),
     "static_assert": lambda *_: None,
     "static_print": lambda *_: None,
     "device_assert": lambda *_: None,
@@ -170,13 +227,14 @@ _FUNCTIONS: dict[str, Any] = {
 
 
 class Language:
-    """Stands for `tl` while one grid runs; the constants of a name it lacks mean `Diverged`."""
+    """Stands for `tl` while a grid runs, or the one program `only` of it. A name that it lacks
+    means `Diverged`."""
 
-    def __init__(self, grid: tuple[int, ...]) -> None:
+    def __init__(self, grid: tuple[int, ...], only: int | None = None) -> None:
         self.memory = Memory()
         self._grid = grid
-        count = math.prod(grid)
-        left, places = torch.arange(count, dtype=torch.int32), []
+        everything = torch.arange(math.prod(grid), dtype=torch.int32)
+        left, places = everything if only is None else everything[only : only + 1], []
         for size in reversed(grid):  # the last axis runs fastest
             places.append(left % size)
             left = left // size
