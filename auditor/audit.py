@@ -1,7 +1,9 @@
 """One audit from end to end: unpack, index, read the claims, probe, apply every rule, judge."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -128,18 +130,34 @@ def _examine(
     submission: Submission, probing: Probing | None, overrides: Mapping[str, str]
 ) -> _Examined:
     started = time.perf_counter()
-    unpacked = _unpacked(submission)
-    shipped_and_written = {**submission.files, **unpacked.files}
-    program = build(replace(submission, files=shipped_and_written), unpacked)
+    with _uncollected():
+        unpacked = _unpacked(submission)
+        shipped_and_written = {**submission.files, **unpacked.files}
+        program = build(replace(submission, files=shipped_and_written), unpacked)
     probed = _probe(submission, unpacked, program, probing, overrides)
-    context = Context(submission, program, read_claims(submission), probed.results, overrides)
-    named = [
-        (as_run(context, finding), rule.title)
-        for rule in all_rules()
-        for finding in _apply(rule, context)
-    ]
-    named += proofs(context, [finding for finding, _ in named])
+    with _uncollected():
+        context = Context(submission, program, read_claims(submission), probed.results, overrides)
+        named = [
+            (as_run(context, finding), rule.title)
+            for rule in all_rules()
+            for finding in _apply(rule, context)
+        ]
+        named += proofs(context, [finding for finding, _ in named])
     return _Examined(submission, unpacked, probed, context, named, started)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: trees and values live until the end of an audit, and to look
+    through them again and again takes an eighth of it. Step budgets bound what can pile up.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _judged(seen: _Examined, policy: Policy) -> Audit:
