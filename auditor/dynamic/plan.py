@@ -7,6 +7,7 @@ device with a tiny data set needs is set on top.
 
 import ast
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ _OURS = re.compile(
     r"PATH$|DIR$|HOME$|TMPDIR$|LANG$|PYTHON|LD_|OMP_|MKL_|OPENBLAS_|AUDITOR_|CUDA_|NCCL_|TORCH|"
     r"^(?:RANK|LOCAL_RANK|WORLD_SIZE|MASTER_|DATA_PATH|DATA_DIR|TOKENIZER)"
 )
+_MOST_TEXT = 200_000  # characters of a file in which a command is looked for
 _MARGIN = 5e-5  # nats or bits: a claim and a log line that are the same number
 
 
@@ -123,7 +125,7 @@ def plan_run(
     files = {
         path: f for path, f in data.files.items() if "val_bytes" in text or "bytes" not in path
     }
-    environment |= _fixed(found, text)
+    environment |= _fixed(found, text, sizes)
     environment |= overrides or {}
     return RunPlan(
         script=_name(submission),
@@ -135,6 +137,7 @@ def plan_run(
         environment=environment,
         data=data,
         sizes=sizes,
+        argv=tuple(_arguments(submission, found, sizes)),
         changed=_changed(program, texts, edits),
         absent=tuple(_absent(program.modules, program)),
         links=_links(vocabulary),
@@ -143,6 +146,40 @@ def plan_run(
         triton="triton" in text and find_spec("triton") is not None,
         wanted=tuple(dict.fromkeys(m.tag for m in _final_metrics(claims))),
     )
+
+
+def _arguments(submission: Submission, found: Settings, sizes: Sizes) -> Iterator[str]:
+    """The command line of the submitted run, as a shell script or the README gives it, shrunk."""
+    command = _command(submission)
+    by = factors({c.name.upper(): c.value for c in found.constants if not c.local}, sizes)
+    option = ""
+    for word in command:
+        name, _, value = word.partition("=")
+        if word.startswith("--"):
+            option = name[2:].replace("-", "_").upper()
+        number = _number(value or word)
+        new = shrink(option, number, by) if option and number is not None else None
+        yield word if new is None else f"{name}={new}" if value else str(new)
+
+
+def _command(submission: Submission) -> list[str]:
+    """The words after the script's name in the first command that names it."""
+    name = re.escape(_name(submission).rpartition("/")[2])
+    texts = [file for path, file in sorted(submission.files.items()) if path.endswith(".sh")]
+    texts += [
+        file
+        for path, file in sorted(submission.files.items())
+        if path.lower().endswith(("readme.md", "readme"))
+    ]
+    for file in texts:
+        text = file.data[:_MOST_TEXT].decode("utf-8", "replace").replace("\\\n", " ")
+        match = re.search(rf"(?:python3?|torchrun)\b[^\n]*?{name}[ \t]+(--?[^\n|&;>`]*)", text)
+        if match and "$" not in match[1]:
+            try:
+                return shlex.split(match[1], comments=True)
+            except ValueError:
+                continue
+    return []
 
 
 def _is_set(name: str, value: str, found: Settings) -> bool:
@@ -239,7 +276,7 @@ def _vocabulary(found: Settings, environment: Mapping[str, str], sizes: Sizes) -
     return int(size) if size is not None and 57 <= size <= 65_535 else sizes.vocabulary or 1024
 
 
-def _fixed(found: Settings, text: str) -> dict[str, str]:
+def _fixed(found: Settings, text: str, sizes: Sizes) -> dict[str, str]:
     """Where the data lie, and a schedule by steps: the counter's seconds are no training time."""
     root = f"/scratch/{DATA}"
     fixed = {
@@ -248,7 +285,7 @@ def _fixed(found: Settings, text: str) -> dict[str, str]:
         "DATA_DIR": f"{root}/",
         "DATASETS_DIR": f"{root}/shards",
     }
-    if re.search(r"max_wallclock_seconds\s*(?:>|<=)\s*0", text):
+    if sizes.by_steps and re.search(r"max_wallclock_seconds\s*(?:>|<=)\s*0", text):
         fixed["MAX_WALLCLOCK_SECONDS"] = "0"
     return {name: value for name, value in fixed.items() if name in found.environment}
 

@@ -211,7 +211,11 @@ def calibrate(num_seqs=64, seq_len=1024, temperature=0.8): ...
 calibrate(num_seqs=64, seq_len=1024, temperature=0.8)
 print(f"{"nested"}")
 """
-README = "## Run\n```bash\nTTT_ENABLED=1 torchrun --nproc_per_node=8 train_gpt.py\n```\n"
+README = """
+```bash
+TTT_ENABLED=1 torchrun --nproc_per_node=8 train_gpt.py --mode eval --iterations=9000
+```
+"""
 LOG = """\
 step:5/5 val_loss:2.1 val_bpb:1.2500
 final_roundtrip val_loss:2.0 val_bpb:1.2000 eval_time:3ms
@@ -236,6 +240,10 @@ def planned(claim: str = '{"val_bpb": 1.1234}', **options: Any) -> RunPlan:
 
 def test_submitted_command_decides_what_is_on() -> None:
     assert planned().environment["TTT_ENABLED"] == "1"
+
+
+def test_command_line_is_the_submitted_one_made_small() -> None:
+    assert planned().argv == ("--mode", "eval", "--iterations=6")
 
 
 def test_overrides_win() -> None:
