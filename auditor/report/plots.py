@@ -44,7 +44,7 @@ def timeline(dossier: Dossier, target: Link) -> str:
     kinds = {row.event.kind for row in events if row.event is not None}
     lanes = [kind for kind in LANES if kind in kinds]
     width, height = LEFT + STEP * len(events) + 8, top + LANE * len(lanes) + 20
-    parts = [_opened(width, height, "What happens, in order")]
+    parts = [_opened("group", width, height, "What happens, in order")]
     for number, kind in enumerate(lanes):
         y = top + LANE * number + LANE // 2
         parts.append(f'<line class="rail" x1="{LEFT}" x2="{width - 8}" y1="{y}" y2="{y}"/>')
@@ -110,7 +110,7 @@ def mass(measured: Masses) -> str:
     def y(log: float) -> float:
         return round(20 + (high - log) * scale, 1)
 
-    parts = [_opened(WIDTH, HEIGHT, f"Mass of {measured.name} at {len(values)} positions")]
+    parts = [_opened("img", WIDTH, HEIGHT, f"Mass of {measured.name} at {len(values)} positions")]
     for tick in _ticks(low, high):
         kind, at = "one" if tick == 0 else "rail", y(tick)
         parts.append(f'<line class="{kind}" x1="{MARGIN}" x2="{WIDTH - 8}" y1="{at}" y2="{at}"/>')
@@ -132,8 +132,9 @@ def _ticks(low: int, high: int) -> Iterator[int]:
     yield from (log for log in range(low, high + 1) if log % step == 0)
 
 
-def _opened(width: int, height: int, title: str) -> str:
+def _opened(role: str, width: int, height: int, title: str) -> str:
+    """The start of a drawing; one that holds links is a group, for an image's parts are hidden."""
     return (
-        f'<svg class="plot" role="img" width="{width}" height="{height}" '
+        f'<svg class="plot" role="{role}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}"><title>{_text(title)}</title>'
     )
