@@ -140,10 +140,10 @@ def _calibrated(trace: Trace) -> Iterator[Export]:
 
 
 def _observed(trace: Trace) -> Iterator[tuple[Pass, Export]]:
-    """The last passes of validation tokens into hooks, with the file that is written next."""
+    """The last passes of validation tokens into hooks, with the weights that are written next."""
     for seen in reversed(trace.observed):
         for export in trace.exports:
-            if seen.order < export.order < _last_score(trace):
+            if export.weights and seen.order < export.order < _last_score(trace):
                 yield seen, export
 
 

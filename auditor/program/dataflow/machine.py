@@ -165,8 +165,9 @@ class Machine:
         """Something goes to a file."""
         deps = value.all_deps()
         self.disk |= frozenset(m for m in deps if type(m) is Train or m is GRADIENT)
-        calibrated = MODEL in deps and Source("val") in deps and not _is_scored(deps)
-        self.trace.exports.append(Export(self.place(node), self.tick(), calibrated))
+        weights = MODEL in deps and not _is_scored(deps)
+        calibrated = weights and Source("val") in deps
+        self.trace.exports.append(Export(self.place(node), self.tick(), weights, calibrated))
 
     def match(self, node: Any, values: list[Value]) -> Marks:
         """A mark for stored data that is held against validation tokens."""

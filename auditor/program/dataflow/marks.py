@@ -257,12 +257,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Something goes to a file. `calibrated`: it was computed with a network's weights from
-    validation tokens, and is no loss of theirs.
+    """Something goes to a file. `weights`: it was computed with a network's weights, and is no loss.
+    `calibrated`: from validation tokens, too.
     """
 
     place: Place
     order: int
+    weights: bool
     calibrated: bool
 
 
