@@ -44,10 +44,10 @@ Data `{data[folder]}`, tokenizer `{data[tokenizer]}`: {validation_targets:,} tar
 {validation_bytes:,} bytes of UTF-8 text. {scoring} Training never reads validation shards, and
 only the artifact crosses from training to evaluation.
 
-What was tuned on what: the mixer's constants, and how often and how fast the small presets adapt, on
-`hedge-record data embedded --development`: other works, scored by a model trained without them and
-without the works that the embedded corpus reports on. The small presets' batches and schedule, which
-blocks adapt and the Polyak decay were chosen earlier, on the embedded corpus' reported works.
+What was tuned on what: the mixer's constants, and how often and how fast the small presets adapt,
+on `hedge-record data embedded --development`: other works, scored by a model trained without them
+and without the works that the embedded corpus reports on. The small presets' batches and schedule,
+which blocks adapt and the Polyak decay were chosen earlier, on the reported works.
 
 ## Run it again
 
