@@ -212,7 +212,6 @@ def _clone_arguments(parser: argparse.ArgumentParser) -> None:
         "--repo",
         type=Path,
         metavar="CLONE",
-        default=os.environ.get(REPO_VARIABLE),
         help=f"git clone of the challenge, bare or not (default: ${REPO_VARIABLE})",
     )
 

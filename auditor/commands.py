@@ -99,10 +99,17 @@ def exit_status(audits: Sequence["Audit"]) -> int:
     return EXIT_VALID if verdicts <= {Validity.VALID} else EXIT_UNDECIDED
 
 
+def _known_repo(options: argparse.Namespace) -> Path | None:
+    """The clone that is named, else the one that the environment names."""
+    named = options.repo or os.environ.get(REPO_VARIABLE)
+    return Path(named) if named else None
+
+
 def _repo(options: argparse.Namespace) -> Path:
-    if options.repo is None:
+    repo = _known_repo(options)
+    if repo is None:
         raise AuditError(f"--pr and batch need --repo CLONE (or {REPO_VARIABLE} set)")
-    return Path(options.repo)
+    return repo
 
 
 def batch(options: argparse.Namespace) -> int:
@@ -232,6 +239,5 @@ def serve(options: argparse.Namespace) -> int:
         from auditor.serve.app import run
     except ImportError:
         raise AuditError("serve needs more: install with pip install '.[serve]'") from None
-    repo = Path(options.repo) if options.repo is not None else None
-    run(options.host, options.port, repo, dynamic=options.dynamic)
+    run(options.host, options.port, _known_repo(options), dynamic=options.dynamic)
     return EXIT_VALID

@@ -113,7 +113,7 @@ def measure(repo: Path, at: str | None = None) -> Catalogue:
     clone = Clone(repo)
     commit = clone.commit(at) if at else clone.main
     samples: dict[int, tuple[float, ...]] = {}
-    own_board: set[tuple[float, ...]] = set()
+    distinct: set[tuple[float, ...]] = set()
     for pr in clone.pull_requests():
         try:
             submissions = load_from_clone(clone, pr)
@@ -123,11 +123,11 @@ def measure(repo: Path, at: str | None = None) -> Catalogue:
         if len(set(seeds)) >= 2:
             samples[pr] = seeds
             if _TRACK in submissions[0].main.path and len(set(seeds)) >= SEEDS:
-                own_board.add(tuple(sorted(set(seeds))))  # copies of one submission count once
+                distinct.add(tuple(sorted(set(seeds))))  # copies of one submission count once
     rows = tuple(_board(clone, commit, samples))
     if not rows:
         raise AuditError(f"{repo}: README.md at {commit[:12]} holds no leaderboard")
-    return Catalogue(commit, pooled_deviation(sorted(own_board)), len(own_board), rows)
+    return Catalogue(commit, pooled_deviation(sorted(distinct)), len(distinct), rows)
 
 
 def seed_scores(submission: Submission) -> tuple[float, ...]:
