@@ -7,12 +7,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from markdown_it import MarkdownIt
 
 from auditor.audit import audit_in_full, audit_submission
 from auditor.dossier import Dossier
 from auditor.finding import Status
 from auditor.policy import FRONTIER_2026_04
-from auditor.report import github, sarif
+from auditor.report import github, markdown, sarif
 from auditor.report import json as json_report
 from auditor.report.view import Audience, View
 from auditor.submission.load import load_pull_request, load_target
@@ -146,6 +147,19 @@ def test_annotations_stand_at_their_lines(leaky: list[Dossier]) -> None:
 def test_nothing_that_a_submission_says_becomes_a_command(evil: list[Dossier]) -> None:
     for line in github.render(evil, View(Audience.AUDITOR)).splitlines():
         assert re.match(r"::(error|warning|notice) file=[^:,]*(,line=\d+)?,title=[^:,]*::", line)
+
+
+def test_a_review_of_it_pings_nobody_and_links_nowhere(evil: list[Dossier]) -> None:
+    text = markdown.render(evil, View(Audience.AUDITOR))
+    assert "Scores in the logs" in text
+    blocks = MarkdownIt("commonmark").enable("table").parse(text)
+    tokens = [*blocks, *(child for block in blocks for child in block.children or ())]
+    assert not {token.type for token in tokens} & {"link_open", "image", "html_inline"}
+    for token in tokens:
+        if token.type == "text":  # what is inside code neither pings nor links
+            assert not re.search(r"@\w|#\d|https?:|www\.", token.content)
+        if token.type == "html_block":
+            assert re.fullmatch(r"(?:</?(?:details|summary)>[^<]*)+", token.content)
 
 
 @pytest.mark.parametrize("name", ["markdown", "html", "sarif", "github", "terminal"])
