@@ -50,7 +50,6 @@ class Audits:
     """Runs audits, a few at a time. `repo` is the clone that pull requests are read from."""
 
     repo: Path | None
-    dynamic: bool
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RUNNING))
     waiting: int = 0
 
@@ -108,7 +107,7 @@ def application(
     repo: Path | None = None, *, dynamic: bool = False, host: str = LOCAL[0]
 ) -> Starlette:
     """The application. With `dynamic`, visitors may have scorers run in the sandbox."""
-    audits = Audits(repo, dynamic)
+    audits = Audits(repo)
 
     async def home(_request: Request) -> Response:
         return _page(pages.home(with_clone=repo is not None, with_dynamic=dynamic))

@@ -109,7 +109,7 @@ def test_too_many_at_once_are_turned_away(leaky: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(serving, "WAITING", 1)
 
     async def two() -> list[object]:
-        audits = serving.Audits(None, dynamic=False)
+        audits = serving.Audits(None)
         both = (audits.script(leaky, []) for _ in range(2))
         return await asyncio.gather(*both, return_exceptions=True)
 
