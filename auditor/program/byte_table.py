@@ -82,11 +82,21 @@ def constant_ratios(program: Program) -> list[Place]:
 
 def _is_constant_ratio(node: ast.BinOp, constants: Mapping[str, object]) -> bool:
     match node:
+        case ast.BinOp(left=ast.BinOp(op=ast.Div(), right=bits), op=ast.Div(), right=ratio):
+            pass
+        case ast.BinOp(op=ast.Div(), right=ast.BinOp(left=bits, op=ast.Mult(), right=ratio)):
+            pass
         case ast.BinOp(
-            left=ast.BinOp(op=ast.Div(), right=bits), op=ast.Div(), right=ast.Name(id=name)
-        ) if _LN2.match(ast.unparse(bits)):
-            return isinstance(constants.get(name), float)
-    return False
+            left=ast.BinOp(op=ast.Div(), right=bits),
+            op=ast.Mult(),
+            right=ast.BinOp(left=ast.Constant(value=1 | 1.0), op=ast.Div(), right=ratio),
+        ):
+            pass
+        case _:
+            return False
+    known = constants.get(ratio.id) if isinstance(ratio, ast.Name) else None
+    value = ratio.value if isinstance(ratio, ast.Constant) else known
+    return isinstance(value, float) and bool(_LN2.match(ast.unparse(bits)))
 
 
 def _adds_space(node: ast.BinOp | ast.BoolOp | ast.Call) -> bool:

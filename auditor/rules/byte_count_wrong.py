@@ -103,6 +103,17 @@ BYTES = 2.75
 def report(nats):
     print("val_bpb", nats / math.log(2) / BYTES)
 """,
+        """
+import math
+def report(nats):
+    print("val_bpb", nats / (math.log(2) * 3.5))
+""",
+        """
+import math
+BYTES = 2.75
+def report(nats):
+    print("val_bpb", (nats / math.log(2)) * (1.0 / BYTES))
+""",
     )
 
     def check(self, context: Context) -> Iterator[Finding]:

@@ -51,8 +51,8 @@ def computed(name: str, values: list[Value]) -> Affine:
 
 def is_bit_factor(value: Value) -> bool:
     """Whether it turns nats into bits: ln 2, its inverse, or a multiple of it."""
-    if type(value.const) is float:
-        return any(abs(value.const - b) < 1e-3 for b in _BITS)
+    if type(value.const) is float and any(abs(value.const - b) < 1e-3 for b in _BITS):
+        return True
     return BITS in value.deps
 
 

@@ -257,7 +257,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """Something goes to a file. `weights`: it was computed with a network's weights, and is no loss.
+    """Something goes to a file. `weights`: it was computed with a network's, and is no loss.
     `calibrated`: from validation tokens, too.
     """
 
