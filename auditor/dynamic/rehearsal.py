@@ -103,7 +103,8 @@ def rehearse(
     }
     variants.setdefault("", _variant(plan, {}, text))
     first = variants[""]
-    missing = tuple(tag for tag in plan.wanted if tag not in {m.tag for m in metrics(first.output)})
+    printed = {shape(metric.tag) for metric in metrics(first.output)}
+    missing = tuple(tag for tag in plan.wanted if shape(tag) not in printed)
     return Rehearsal(plan, variants, done.seconds, _problem(done, first), missing)
 
 
@@ -150,10 +151,18 @@ def metrics(output: str) -> tuple[Metric, ...]:
 
 
 def find_metric(found: Iterable[Metric], tag: str) -> Metric | None:
-    """The last line of the submitted metric; without a tag, the last line with a score."""
+    """The last line of the submitted metric; without a tag, the last line with a score.
+
+    Numbers in a tag (`T=0.98`, `chunk 3/12`) are results or sizes, which differ in a small run.
+    """
     scored = [metric for metric in found if metric.val_bpb is not None]
-    own = [metric for metric in scored if metric.tag == tag] if tag else scored
+    own = [metric for metric in scored if shape(metric.tag) == shape(tag)] if tag else scored
     return own[-1] if own else None
+
+
+def shape(tag: str) -> str:
+    """A tag without its numbers."""
+    return re.sub(r"(?<![A-Za-z])\d+(?:\.\d+)?", "#", tag)
 
 
 def _variant(plan: RunPlan, results: Mapping[str, bytes], text: str) -> Variant:

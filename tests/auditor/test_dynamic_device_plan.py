@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from auditor.dynamic.data import BOS, HEADER, MAGIC, make_data, make_pieces, make_shard
 from auditor.dynamic.device.sources import digest
 from auditor.dynamic.plan import FOLDER, RunPlan, plan_run
+from auditor.dynamic.rehearsal import find_metric, metrics
 from auditor.dynamic.rewriting import Edit, readable, rewrite
 from auditor.dynamic.settings import find_settings
 from auditor.dynamic.shrink import LADDER, Sizes, ladder, shrink_all
@@ -276,3 +277,13 @@ def test_source_is_changed_by_its_hash_and_every_change_is_told() -> None:
 
 def test_absent_packages_are_named_and_those_of_the_device_are_not() -> None:
     assert planned().absent == ("gone.away",)
+
+
+def test_metric_is_known_by_its_tag_whatever_the_numbers_in_it() -> None:
+    output = "ttt T=0.98 val_bpb:1.5\nfinal_int6 val_bpb:1.2\nttt T=0.90 val_bpb:1.4\n"
+    found = metrics(output + "final_int8 val_bpb:1.1\n")
+    for tag, score in (("ttt T=0.95", 1.4), ("final_int6", 1.2), ("", 1.1)):
+        metric = find_metric(found, tag)
+        assert metric is not None
+        assert metric.val_bpb == score
+    assert find_metric(found, "legal_ttt") is None
