@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from auditor.program.source import parse
 from auditor.submission.model import SourceFile, Submission
-from auditor.syntax import inside, statements
+from auditor.syntax import inside, statements, walk
 
 if TYPE_CHECKING:
     from auditor.program.native import NativeSource
@@ -44,6 +44,11 @@ class Module:
     @cached_property
     def _lines(self) -> list[str]:
         return self.source.splitlines()
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree but operators and contexts, breadth first."""
+        return walk(self.tree)
 
     @cached_property
     def functions(self) -> Mapping[str, FunctionNode]:

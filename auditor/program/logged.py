@@ -9,7 +9,7 @@ from functools import cached_property
 
 from auditor.program.configuration import Configuration, fingerprint
 from auditor.program.index import Program
-from auditor.syntax import walk
+from auditor.syntax import children, walk
 
 _SCORE = "val_bpb"
 _LOOSE = " \t:=|,-"  # what joins the name of a score to its number
@@ -25,6 +25,7 @@ class Logged:
         self._printed = configuration.printed
         self._scores = configuration.scores
         self._known: dict[ast.If, bool | None] = {}
+        self._spans: dict[ast.If, tuple[int, int]] = {}  # of a branch's lines among all
 
     def show(self, node: ast.If) -> bool | None:
         """Whether the branch taken by `node` ran: True if the logs hold a line that nothing else
@@ -39,7 +40,9 @@ class Logged:
         return self._known[node]
 
     def _compare(self, node: ast.If) -> bool | None:
-        starts = Counter(s for statement in node.body for s in _prints(statement))
+        everything = self._starts
+        first, last = self._spans[node]
+        starts = Counter(everything[first:last])
         own = [s for s, count in starts.items() if self._everywhere[s] == count]
         if not own:
             return None
@@ -63,29 +66,54 @@ class Logged:
 
     @cached_property
     def _everywhere(self) -> Counter[str]:
-        return Counter(s for module in self._program.modules for s in _prints(module.tree))
+        return Counter(self._starts)
+
+    @cached_property
+    def _starts(self) -> list[str]:
+        """How the lines begin that calls are given, each branch's next to each other."""
+        starts: list[str] = []
+        # What is still to be visited, last first; an `if` and a number end that `if`'s body.
+        waiting: list[ast.AST | tuple[ast.If, int]] = [m.tree for m in self._program.modules]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, tuple):
+                self._spans[node[0]] = (node[1], len(starts))
+                continue
+            if isinstance(node, ast.Call):
+                starts += _start(node)
+            if isinstance(node, ast.If):
+                waiting += [*node.orelse, node.test, (node, len(starts)), *node.body]
+            else:
+                waiting += children(node)
+        return starts
 
 
-def _prints(node: ast.AST) -> Iterator[str]:
-    """How the lines begin that a call under `node` is given, as far as they are constant."""
-    for line in _lines(node):
-        start = fingerprint(line)
-        if len(start) >= TELLING and (" " in start or ":" in start):
-            yield start
+def _start(call: ast.Call) -> list[str]:
+    """How the line begins that a call is given, where that tells it from others."""
+    return [
+        start
+        for line in _line(call, "")
+        if len(start := fingerprint(line)) >= TELLING and (" " in start or ":" in start)
+    ]
 
 
-def _lines(node: ast.AST, holding: str = "") -> Iterator[str]:
-    """The texts that a call under `node` is given, up to the first piece that is not constant.
-
-    Only of lines that hold some text, if asked.
-    """
+def _lines(node: ast.AST, holding: str) -> Iterator[str]:
+    """The lines that hold some text of those that calls under `node` are given."""
     for inner in walk(node):
-        if isinstance(inner, ast.Call) and inner.args:
-            text = inner.args[0]
-            pieces = text.values if isinstance(text, ast.JoinedStr) else [text]
-            constants = [_constant(piece) for piece in pieces]
-            if any(text and holding in text for text in constants):
-                yield constants[0]
+        if isinstance(inner, ast.Call):
+            yield from _line(inner, holding)
+
+
+def _line(call: ast.Call, holding: str) -> list[str]:
+    """The text that a call is given, up to the first piece that is not constant; none if no piece
+    of it holds `holding`.
+    """
+    if not call.args:
+        return []
+    text = call.args[0]
+    pieces = text.values if isinstance(text, ast.JoinedStr) else [text]
+    constants = [_constant(piece) for piece in pieces]
+    return constants[:1] if any(text and holding in text for text in constants) else []
 
 
 def _constant(node: ast.expr) -> str:

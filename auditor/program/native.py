@@ -14,7 +14,6 @@ from auditor.program.index import Module
 from auditor.program.native_steps import routines
 from auditor.program.steps import Routine
 from auditor.submission.model import SourceFile
-from auditor.syntax import walk
 
 MAX_SOURCE = 1_000_000  # bytes of one source that are parsed
 _LANGUAGES = {
@@ -77,7 +76,7 @@ def _in_files(files: Mapping[str, SourceFile]) -> Iterator[NativeSource]:
 def _in_strings(module: Module) -> Iterator[NativeSource]:
     """Texts that include headers or define functions with braces; Triton kernels by decorator."""
     if "#include" in module.source or "__global__" in module.source:
-        for node in walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text, cuda = node.value, _CUDA.search(node.value) is not None
                 if (cuda or _INCLUDE.search(text)) and "{" in text:

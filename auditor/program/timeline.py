@@ -244,7 +244,7 @@ class _Page:
     def _counters(self) -> dict[int, str]:
         """For each loop's line, its first variable; of a `while`, what it counts with."""
         found: dict[int, str] = {}
-        for node in walk(self.module.tree):
+        for node in self.module.nodes:
             if isinstance(node, ast.For | ast.AsyncFor):
                 within = [n for n in walk(node.target) if isinstance(n, ast.Name)]
             elif isinstance(node, ast.While):
@@ -257,7 +257,7 @@ class _Page:
     @cached_property
     def _quiet(self) -> list[tuple[int, int]]:
         found = []
-        for node in walk(self.module.tree):
+        for node in self.module.nodes:
             switches: list[ast.expr] = []
             if isinstance(node, ast.With):
                 switches = [item.context_expr for item in node.items]

@@ -105,7 +105,7 @@ class WhatRan:
         """The first line that names each variable."""
         found: dict[str, tuple[Module, int]] = {}
         for module in self._program.modules:
-            for node in walk(module.tree):
+            for node in module.nodes:
                 name = node.value if isinstance(node, ast.Constant) else None
                 if isinstance(name, str) and name in self._read and isinstance(node, ast.expr):
                     known = found.get(name)
@@ -145,7 +145,7 @@ class WhatRan:
         held: defaultdict[str, set[str]] = defaultdict(set)
         made_under: list[tuple[ast.expr, ast.expr]] = []
         for module in self._program.modules:
-            for node in walk(module.tree):
+            for node in module.nodes:
                 if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
                     continue
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -164,14 +164,14 @@ class WhatRan:
     @cached_property
     def _tests(self) -> dict[str, list[tuple[ast.expr, int, int]]]:
         """Conditions with the lines of what they decide."""
-        return {module.path: list(_conditions(module.tree)) for module in self._program.modules}
+        return {module.path: list(_conditions(module)) for module in self._program.modules}
 
     @cached_property
     def _calls(self) -> dict[str, list[tuple[Module, int]]]:
         """Where something of a name is called."""
         found: dict[str, list[tuple[Module, int]]] = {}
         for module in self._program.modules:
-            for node in walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                     func = node.func
                     name = func.id if isinstance(func, ast.Name) else func.attr
@@ -188,8 +188,8 @@ def _decider(evidence: Evidence) -> Decider:
     return Decider.SCRIPT if name.endswith(".sh") else Decider.LOG
 
 
-def _conditions(tree: ast.Module) -> Iterator[tuple[ast.expr, int, int]]:
-    for node in walk(tree):
+def _conditions(module: Module) -> Iterator[tuple[ast.expr, int, int]]:
+    for node in module.nodes:
         if isinstance(node, ast.If | ast.While):
             first = node.body[0].lineno
             yield node.test, first, node.end_lineno or first
