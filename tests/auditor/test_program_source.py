@@ -1,6 +1,8 @@
 """Reading source: the newer grammar, limits, and what is no program."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -61,6 +63,15 @@ def test_tight_spelling_of_minifiers_is_read() -> None:
     parsed = parse(source)
     assert parsed.tree is not None
     assert [type(s) for s in parsed.tree.body] == [ast.Assign, ast.Assign]
+
+
+def test_newer_grammar_is_read_without_libcst() -> None:
+    code = (
+        "import sys\nfrom auditor.program.source import parse\n"
+        "assert parse('x = f\"{\"a\"}\"\\n').tree is not None\nprint('libcst' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_byte_order_mark_is_ignored() -> None:
