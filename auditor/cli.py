@@ -93,6 +93,11 @@ def _add_audit(added: Commands) -> None:
         "--timeline", action="store_true", help="draw what is scored, trained and counted, in order"
     )
     audit.add_argument(
+        "--excerpts",
+        action="store_true",
+        help="of the script only the lines that the report speaks of; witnesses without it",
+    )
+    audit.add_argument(
         "--format", choices=FORMATS, help="default: by the suffix of --output; github: annotations"
     )
     audit.add_argument(

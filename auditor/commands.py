@@ -42,7 +42,7 @@ def audit(options: argparse.Namespace) -> int:
         ]
     if not dossiers:
         print(f"auditor: no training script changed since {options.base}", file=sys.stderr)
-    view = View(Audience(options.audience), options.timeline)
+    view = View(Audience(options.audience), options.timeline, options.excerpts)
     deliver(dossiers, options.format, options.output, view)
     return exit_status([dossier.audit for dossier in dossiers])
 

@@ -89,7 +89,7 @@ class _Page:
         self.audit = dossier.audit
         self.prefix = f"s{number}"
         self.spelled = [f for f in view.findings(self.audit) if f.status not in QUIET]
-        self.source = SourceView(dossier, self.prefix, self.spelled)
+        self.source = SourceView(dossier, self.prefix, self.spelled, view.excerpts)
         self._link = self.source.link
 
     def lines(self) -> Iterator[str]:

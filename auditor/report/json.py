@@ -12,19 +12,21 @@ from auditor.report.tables import Table, tables
 from auditor.report.view import DEFAULT, View
 
 
-def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:  # noqa: ARG001
+def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """JSON Lines: everything that is known, for whoever reads.
 
     Beside the fields of `results.jsonl` an object holds the `configuration`, the `timeline`, the
     suggested `patches`, the `figures` as tables, and with each finding the variables that decide
     whether its lines run. `schema/audit.schema.json` describes both.
     """
-    return "".join(_dump(_in_full(dossier)) + "\n" for dossier in dossiers)
+    return "".join(_dump(_in_full(dossier, view)) + "\n" for dossier in dossiers)
 
 
-def _in_full(dossier: Dossier) -> dict[str, Any]:
+def _in_full(dossier: Dossier, view: View) -> dict[str, Any]:
     found = dossier.audit.to_json()
     for finding, entry in zip(dossier.audit.findings, found["findings"], strict=True):
+        if view.excerpts and entry["witness"] is not None:
+            entry["witness"].pop("files", None)
         entry["decided_by"] = [variable.name for variable in dossier.deciding(finding)]
     return {
         **found,

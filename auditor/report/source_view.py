@@ -6,6 +6,8 @@ from auditor.dossier import Dossier
 from auditor.finding import Finding
 from auditor.report.text import html_text as _text
 
+AROUND = 3  # lines before and after one that is spoken of
+
 
 def code_row(number: int, text: str, kind: str, anchor: str = "", jumps: str = "") -> str:
     """A line of code; its number is not part of what is copied."""
@@ -22,13 +24,17 @@ class SourceView:
     other scripts; `spelled` are the findings whose articles are `prefix` + `r` + their index.
     """
 
-    def __init__(self, dossier: Dossier, prefix: str, spelled: Sequence[Finding]) -> None:
+    def __init__(
+        self, dossier: Dossier, prefix: str, spelled: Sequence[Finding], excerpts: bool
+    ) -> None:
         self.dossier = dossier
         self.prefix = prefix
         self.spelled = spelled
         shown = sorted(p for p in dossier.sources if p.endswith((".py", "!unpacked")))
         self.indices = {path: index for index, path in enumerate(shown)}
         self.lengths = {path: dossier.sources[path].count("\n") + 1 for path in shown}
+        self.excerpts = excerpts
+        self.spoken_of = _spoken_of(dossier) if excerpts else set()
         # Of several findings on one line, the gravest marks it and is led back to.
         self.marked = {
             (evidence.path, evidence.line): index
@@ -44,10 +50,13 @@ class SourceView:
         return f'<a href="{where}">{label}</a>' if where else label
 
     def target(self, path: str, line: int) -> str | None:
-        """The address of a line within the page, if its file is shown."""
-        if 0 < line <= self.lengths.get(path, 0):
+        """The address of a line within the page, if it is shown."""
+        if 0 < line <= self.lengths.get(path, 0) and self._shows(path, line):
             return f"#{self._anchor(path, line)}"
         return None
+
+    def _shows(self, path: str, line: int) -> bool:
+        return not self.excerpts or (path, line) in self.spoken_of
 
     def _anchor(self, path: str, line: int) -> str:
         return f"{self.prefix}f{self.indices[path]}L{line}"
@@ -56,12 +65,24 @@ class SourceView:
         """Every file, its lines with anchors."""
         for path in self.indices:
             hits = sorted(n for own, n in self.marked if own == path and self.target(own, n))
-            lines = self.dossier.sources[path].split("\n")
-            rows = "".join(self._row(path, n, text, hits) for n, text in enumerate(lines, 1))
+            rows = "".join(self._rows(path, hits))
             yield f"<section class='source'><h2><code>{_text(self.dossier.short(path))}</code></h2>"
             if hits:
                 yield f"<p>Marked lines: {len(hits)}, from {self.link(path, hits[0])}</p>"
             yield f'<pre tabindex="0">{rows}</pre></section>'
+
+    def _rows(self, path: str, hits: Sequence[int]) -> Iterator[str]:
+        left_out = 0
+        for number, text in enumerate(self.dossier.sources[path].split("\n"), 1):
+            if self._shows(path, number):
+                if left_out:
+                    yield code_row(0, f"… {left_out} lines", "dim")
+                    left_out = 0
+                yield self._row(path, number, text, hits)
+            else:
+                left_out += 1
+        if left_out:
+            yield code_row(0, f"… {left_out} lines", "dim")
 
     def _row(self, path: str, number: int, text: str, hits: Sequence[int]) -> str:
         """A line of the source; a marked one leads to its finding and to the marked lines near."""
@@ -81,3 +102,13 @@ class SourceView:
             for where, label, words in links
         )
         return code_row(number, text, f"hit {finding.status.value}", anchor, jumps)
+
+
+def _spoken_of(dossier: Dossier) -> set[tuple[str, int]]:
+    """The lines that a report names, and a few around each."""
+    named = {(e.path, e.line) for finding in dossier.audit.findings for e in finding.evidence}
+    for event in dossier.run.timeline:
+        named |= {(line.path, line.line) for line in (event.line, *(t.line for t in event.turns))}
+    return {
+        (path, near) for path, line in named for near in range(line - AROUND, line + AROUND + 1)
+    }

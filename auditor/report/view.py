@@ -21,10 +21,15 @@ class Audience(StrEnum):
 
 @dataclass(frozen=True)
 class View:
-    """A report's reader, and whether the timeline is drawn for others than auditors too."""
+    """A report's reader, and whether the timeline is drawn for others than auditors too.
+
+    With `excerpts` a report holds of a script only the lines that it speaks of, and of a witness
+    everything but the script, which its hash names: for a report that is published elsewhere.
+    """
 
     audience: Audience = Audience.REVIEWER
     timeline: bool = False
+    excerpts: bool = False
 
     @property
     def mends(self) -> bool:

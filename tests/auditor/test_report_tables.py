@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from auditor.dossier import Dossier
 from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult
 from auditor.dynamic.result import MassResult, Position, ScorerMass
-from auditor.finding import Audit, Readiness, Validity
+from auditor.finding import (
+    Audit,
+    Basis,
+    Confidence,
+    Evidence,
+    Finding,
+    Readiness,
+    Status,
+    Validity,
+)
 from auditor.report import html, markdown, plots, terminal
 from auditor.report import json as json_report
 from auditor.report.measured import Masses, masses
@@ -114,3 +124,28 @@ def test_whatever_is_measured_the_drawing_stays_inside(values: list[float]) -> N
         assert 0 <= float(x) <= plots.WIDTH
         assert 0 <= float(y) <= plots.HEIGHT
     assert drawn == "" or drawn.count("<svg") == drawn.count("</svg>") == 1
+
+
+def test_excerpts_hold_what_is_spoken_of_and_not_the_script() -> None:
+    source = "".join(f"line_{number} = {number}\n" for number in range(1, 101))
+    finding = Finding(
+        "C2",
+        Status.FAIL,
+        Basis.DYNAMIC,
+        Confidence.HIGH,
+        "a reason",
+        (Evidence(PATH, 50, "line_50 = 50"),),
+        witness={"probe": "mass", "files": {"script.py": "all of it"}, "sha256": "0"},
+    )
+    dossier = replace(DOSSIER, audit=replace(AUDIT, findings=(finding,)), sources={PATH: source})
+    whole, part = html.render([dossier]), html.render([dossier], View(excerpts=True))
+    assert "line_1 = 1\n" in whole
+    assert "line_1 = 1\n" not in part
+    assert [n for n in range(1, 101) if f"line_{n} = {n}\n" in part] == list(range(47, 54))
+    assert "… 46 lines" in part
+    anchors = set(re.findall(r' id="([^"]+)"', part))
+    assert set(re.findall(r'href="#([^"]+)"', part)) <= anchors
+    (held,) = json.loads(json_report.render([dossier], View(excerpts=True)))["findings"]
+    assert held["witness"] == {"probe": "mass", "sha256": "0"}
+    (full,) = json.loads(json_report.render([dossier]))["findings"]
+    assert "files" in full["witness"]
