@@ -205,8 +205,8 @@ def embedded() -> RecordConfig:
             stride=128,
             ttt_chunk_tokens=1024,
             # A small and little trained model gains by adapting as a whole, often, at one rate,
-            # and on nats as they are. Measured on the development split: of 0.083 bpb that this
-            # gains over the slow rates of before, 0.016 are left beside the mixer.
+            # and on nats as they are. On the development split these rates gain the model 0.08 bpb
+            # over 3e-4 with a cosine every 8,192 tokens; beside the mixer 0.01 of it is left.
             ttt_unfrozen_blocks=6,
             ttt_batch_sequences=8,
             ttt_lr=1.2e-3,
