@@ -172,3 +172,16 @@ def test_the_same_files_give_the_same_bytes(name: str, challenge: Any) -> None:
         return rendered(dossiers, name, View(Audience.AUDITOR))
 
     assert once() == once()
+
+
+def test_the_example_is_valid_and_finds_the_expert_that_is_no_probability(published: Any) -> None:
+    folder = Path(__file__).parents[2] / "docs" / "examples"
+    found = json.loads((folder / "pr700.json").read_text(encoding="utf-8"))
+    assert [error.message for error in published.iter_errors(found)] == []
+    failed = [f for f in found["findings"] if (f["rule"], f["status"]) == ("C2", "fail")]
+    assert {f["basis"] for f in failed} == {"static", "dynamic"}
+    assert 160 in {place["line"] for f in failed for place in f["evidence"]}
+    for name in ("pr700.md", "pr700.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "train_gpt.py:160" in text
+        assert "close" in text
