@@ -71,6 +71,7 @@ def config() -> RecordConfig:
             base.training,
             iterations=12,
             batch_tokens=256,
+            micro_batches=2,
             warmdown_steps=8,
             warmup_steps=1,
             log_every=1,
