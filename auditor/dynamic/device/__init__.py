@@ -15,7 +15,7 @@ def install(settings: Mapping[str, Any]) -> None:
     `settings`: `world_size` (default 1); `triton`, whether the script uses Triton. To be called
     once, before the script or any capture hook runs.
     """
-    # Imported here: each of them imports torch, which the caller may want to time or avoid.
+    # Imported here: the host reads `sources` of this package, and does without torch.
     from auditor.dynamic.device import (
         attention,
         clock,

@@ -7,6 +7,7 @@ follows in the same process, where the compiled script on a GPU recomputes it.
 
 import collections
 import contextlib
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -67,9 +68,6 @@ def _stand_in(name: str) -> None:
     module(f"{name}.utils", counters=collections.defaultdict(collections.Counter))
     config = _Settings(f"{name}.config")
     config.__dict__.update(_LIMITS)
-    module(f"{name}.config")
-    import sys
-
     sys.modules[f"{name}.config"] = config
     replace(package, config=config)
 

@@ -27,7 +27,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auditor.dynamic.device import clock, patching, programs, sources
+import torch
+
+from auditor.dynamic.device import clock, install, patching, programs, sources, spreading
 from auditor.dynamic.device.run import Run, exit_state
 
 _CAPTURE = "auditor.dynamic.capture."
@@ -42,11 +44,6 @@ def main() -> None:
     _prepare(job)
     run = Run(pipe, Path.cwd(), job)
     _spread(job, run)
-    # After the fork, and where a missing torch can be told: both take seconds to import.
-    import torch
-
-    from auditor.dynamic.device import install
-
     torch.set_num_threads(1)
     install({"world_size": job.get("world_size", 1), "triton": job.get("triton", False)})
     _stand_in_for(job.get("absent", ()))
@@ -73,13 +70,9 @@ def _prepare(job: Mapping[str, Any]) -> None:
 
 
 def _spread(job: Mapping[str, Any], run: Run) -> None:
-    """Forks the other ranks before anything is imported. Each knows itself by its environment."""
+    """Forks the other ranks before the device is made. Each knows itself by its environment."""
     size = int(job.get("world_size", 1))
-    rank = 0
-    if size > 1:
-        from auditor.dynamic.device import spreading
-
-        rank = spreading.fork_ranks(size, run)
+    rank = spreading.fork_ranks(size, run)
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),

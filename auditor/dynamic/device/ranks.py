@@ -4,12 +4,13 @@ Every collective is one exchange: each rank sends its bytes to rank 0, which sen
 back. Reductions add in the order of the ranks, so that a run repeats bit for bit.
 """
 
+import contextlib
 import functools
 import io
 import pickle
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -264,19 +265,14 @@ class DistributedDataParallel(torch.nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Any:
         return self.module(*arguments, **named)
 
-    def no_sync(self) -> Any:
+    @contextlib.contextmanager
+    def no_sync(self) -> Iterator[None]:
         """A context in which gradients stay on their rank."""
-        import contextlib
-
-        @contextlib.contextmanager
-        def context() -> Any:
-            before, self.require_backward_grad_sync = self.require_backward_grad_sync, False
-            try:
-                yield
-            finally:
-                self.require_backward_grad_sync = before
-
-        return context()
+        before, self.require_backward_grad_sync = self.require_backward_grad_sync, False
+        try:
+            yield
+        finally:
+            self.require_backward_grad_sync = before
 
 
 def _set_up(initialized: bool) -> Callable[..., None]:

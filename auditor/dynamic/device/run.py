@@ -32,6 +32,7 @@ class Run:
         self.settings = settings
         self.variant = ""
         self.hooks: dict[str, Callable[[], Any]] = {}
+        self.ranks: list[int] = []  # processes of the other ranks
         self._pipe = pipe
         self._output: Path | None = None
 
@@ -69,6 +70,7 @@ class Run:
     def enter(self, variant: str, output: Path) -> None:
         """From here on this process is a variant, which prints to the file `output`."""
         self.variant = f"{self.variant}/{variant}".lstrip("/")
+        self.ranks = []
         self._output = output
         sink = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(sink, 1)
@@ -85,6 +87,8 @@ class Run:
             except Exception as error:  # one hook's failure must not cost another's result
                 self.send_json(f"{name}.failed", f"{type(error).__name__}: {error}"[:300])
         self.send_json("exit", dict(exit_state))
+        for rank in self.ranks:  # with the first process ends the sandbox
+            os.waitpid(rank, 0)
         if self.variant and self._output is not None:
             self.send("output", self._output.read_bytes())
             self._output.unlink()

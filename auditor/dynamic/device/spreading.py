@@ -4,6 +4,7 @@ import os
 import socket
 from pathlib import Path
 
+from auditor.dynamic.device.ranks import world
 from auditor.dynamic.device.run import Run
 
 
@@ -12,15 +13,17 @@ def fork_ranks(size: int, run: Run) -> int:
 
     The other ranks print into files of their own and send results as `rank1/...`.
     """
-    from auditor.dynamic.device.ranks import world
-
     world.size = size
     for rank in range(1, size):
         mine, theirs = socket.socketpair()
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
+            for other in (mine, *world.peers):  # else no rank would notice another's end
+                other.close()
             world.rank, world.peers = rank, [theirs]
             run.enter(f"rank{rank}", Path(f"/tmp/output-rank{rank}"))
             return rank
         theirs.close()
+        run.ranks.append(child)
         world.peers.append(mine)
     return 0
