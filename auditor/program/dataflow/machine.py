@@ -72,6 +72,10 @@ class Trace:
         return sorted(marks, key=lambda m: (m.place.path, m.place.line))
 
 
+# A probability that is held against less is kept from a logarithm of zero, and not chosen by.
+_NOTHING_LEFT = 1e-6
+
+
 class Machine:
     """Bookkeeping shared by the evaluators."""
 
@@ -199,6 +203,8 @@ class Machine:
         for loss, bound in (values, values[::-1]):
             losses = frozenset(m for m in linear_of(loss) if type(m) is Nll)
             deps = bound.all_deps()
+            if isinstance(bound.const, int | float) and abs(bound.const) < _NOTHING_LEFT:
+                continue
             if losses and MODEL not in deps and not any(type(m) is Source for m in deps):
                 choice = Choice(self.place(node), self.tick(), losses, self.doubt)
                 return frozenset({Threshold(choice)})
