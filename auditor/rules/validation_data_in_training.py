@@ -167,8 +167,12 @@ def _calibrated(trace: Trace) -> Iterator[Export]:
 
 
 def _observed(trace: Trace) -> Iterator[tuple[Pass, Export]]:
-    """The last passes of validation tokens into hooks, with the weights that are written next."""
-    for seen in reversed(trace.observed):
+    """The last passes of validation tokens into hooks, with the weights that are written next.
+
+    Where a loop's losses are reported, its passes are an evaluation, whatever hooks are there.
+    """
+    evaluated = {loop for nll in trace.reported(Nll) for loop in nll.loops[-1:]}
+    for seen in reversed([p for p in trace.observed if evaluated.isdisjoint(p.loops[-1:])]):
         for export in trace.exports:
             if export.weights and seen.order < export.order < _last_score(trace):
                 yield seen, export

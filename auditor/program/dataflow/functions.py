@@ -126,7 +126,7 @@ class Functions(Calls):
             return result
         given = frozenset().union(*(a.tokens() for a in args))
         if any(_of_split(token, "train") for token in given):
-            self.trace.last_pass = Pass(self.place(node), self.tick())
+            self.trace.last_pass = Pass(self.place(node), self.tick(), self.loops)
         inside: Marks = of_kind(deps, Token) - given
         inside |= of_kind(deps, Positions) - _positions(args)
         weights = frozenset().union(*map(_weights, modules))
@@ -140,7 +140,7 @@ class Functions(Calls):
         flow = Value(frozenset({MODEL}).union(*(a.all_deps() for a in args)))
         seen = any(root in roots and _looks(hook) for root, hook in self.hooks.values())
         if seen and any(_of_split(t, "val") for a in args for t in a.tokens()):
-            self.trace.observed.append(Pass(self.place(node), self.tick()))
+            self.trace.observed.append(Pass(self.place(node), self.tick(), self.loops))
         for root, hook in tuple(self.hooks.values()):
             if root in roots:
                 self.invoke(hook, [this, self.sequence(node, "tuple", [flow]), flow], {}, node)

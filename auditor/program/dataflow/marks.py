@@ -273,6 +273,7 @@ class Pass:
 
     place: Place
     order: int
+    loops: tuple[Loop, ...]
 
 
 @dataclass(frozen=True, slots=True)
