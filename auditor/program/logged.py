@@ -4,12 +4,11 @@ import ast
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
 from functools import cached_property
 
 from auditor.program.configuration import Configuration, fingerprint
 from auditor.program.index import Program
-from auditor.syntax import children, walk
+from auditor.syntax import children
 
 _SCORE = "val_bpb"
 _LOOSE = " \t:=|,-"  # what joins the name of a score to its number
@@ -42,7 +41,7 @@ class Logged:
     def _compare(self, node: ast.If) -> bool | None:
         everything = self._starts
         first, last = self._spans[node]
-        starts = Counter(everything[first:last])
+        starts = Counter(filter(None, everything[first:last]))
         own = [s for s, count in starts.items() if self._everywhere[s] == count]
         if not own:
             return None
@@ -51,7 +50,7 @@ class Logged:
     @cached_property
     def _of_another_version(self) -> bool:
         """Whether each log ends with a score that no line of the program can have printed."""
-        lines = [line for m in self._program.modules for line in _lines(m.tree, _SCORE)]
+        lines = [pieces[0] for pieces in self._pieces if any(_SCORE in p for p in pieces)]
         known = [_NAMES.split(line, 1) for line in lines if not _NAMES.match(line)]
         return bool(known and self._scores) and not any(
             # What stands before the number's name is known to its end, or only how it begins.
@@ -66,54 +65,41 @@ class Logged:
 
     @cached_property
     def _everywhere(self) -> Counter[str]:
-        return Counter(self._starts)
+        return Counter(filter(None, self._starts))
 
     @cached_property
     def _starts(self) -> list[str]:
-        """How the lines begin that calls are given, each branch's next to each other."""
-        starts: list[str] = []
+        """How the line of each call begins, where that tells it from others; empty elsewhere."""
+        return [_start(pieces) for pieces in self._pieces]
+
+    @cached_property
+    def _pieces(self) -> list[list[str]]:
+        """The constant pieces of the text that each call is given, a branch's calls together."""
+        found: list[list[str]] = []
         # What is still to be visited, last first; an `if` and a number end that `if`'s body.
         waiting: list[ast.AST | tuple[ast.If, int]] = [m.tree for m in self._program.modules]
         while waiting:
             node = waiting.pop()
             if isinstance(node, tuple):
-                self._spans[node[0]] = (node[1], len(starts))
-                continue
-            if isinstance(node, ast.Call):
-                starts += _start(node)
-            if isinstance(node, ast.If):
-                waiting += [*node.orelse, node.test, (node, len(starts)), *node.body]
+                self._spans[node[0]] = (node[1], len(found))
+            elif isinstance(node, ast.If):
+                waiting += [*node.orelse, node.test, (node, len(found)), *node.body]
             else:
                 waiting += children(node)
-        return starts
+                if isinstance(node, ast.Call) and node.args:
+                    found.append(_text(node.args[0]))
+        return found
 
 
-def _start(call: ast.Call) -> list[str]:
-    """How the line begins that a call is given, where that tells it from others."""
-    return [
-        start
-        for line in _line(call, "")
-        if len(start := fingerprint(line)) >= TELLING and (" " in start or ":" in start)
-    ]
+def _text(node: ast.expr) -> list[str]:
+    """The pieces of a text; empty where they are not constant."""
+    return [_constant(p) for p in (node.values if isinstance(node, ast.JoinedStr) else [node])]
 
 
-def _lines(node: ast.AST, holding: str) -> Iterator[str]:
-    """The lines that hold some text of those that calls under `node` are given."""
-    for inner in walk(node):
-        if isinstance(inner, ast.Call):
-            yield from _line(inner, holding)
-
-
-def _line(call: ast.Call, holding: str) -> list[str]:
-    """The text that a call is given, up to the first piece that is not constant; none if no piece
-    of it holds `holding`.
-    """
-    if not call.args:
-        return []
-    text = call.args[0]
-    pieces = text.values if isinstance(text, ast.JoinedStr) else [text]
-    constants = [_constant(piece) for piece in pieces]
-    return constants[:1] if any(text and holding in text for text in constants) else []
+def _start(pieces: list[str]) -> str:
+    """How a line begins up to the first piece that is not constant, if that is telling."""
+    start = fingerprint(pieces[0]) if pieces else ""
+    return start if len(start) >= TELLING and (" " in start or ":" in start) else ""
 
 
 def _constant(node: ast.expr) -> str:
