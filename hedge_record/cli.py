@@ -17,6 +17,8 @@ EXAMPLES = """\
 examples:
   hedge-record run                               the embedded corpus, minutes on two CPU cores
   hedge-record run --text book.txt --audit       your own text; then audit what came out
+  hedge-record run --seeds 1337,42,7             three seeds in one record folder
+  hedge-record ablate --quick                    what each part is worth, at the smallest size
   hedge-record data fineweb --shards 10          the challenge's own data
   torchrun --standalone --nproc_per_node=8 -m hedge_record.cli run \\
       --preset compliant --data data/fineweb10B_sp1024

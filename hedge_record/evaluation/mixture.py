@@ -20,6 +20,12 @@ position adds up the weight vectors that several contexts select: one common to 
 much evidence there is and how uncertain the model is, one for how many context lengths were seen
 and whether one of them was always followed by the same token, one for the last token. All are
 learned online: after a block they take a step along the gradient of its log likelihood.
+
+Measured on the development split of the embedded corpus (110,484 targets, an `embedded` model of
+600 steps that adapts at 3e-4), in bits per byte: the model alone 2.135; a weighted mean of it and
+three n-grams, weights learned per cell, 1.996; this form with one weight vector for all 2.004, with
+those selected by evidence and by context lengths 1.957, and by the last token too 1.937. The
+skipping and the recent expert take another 0.01.
 """
 
 import math
