@@ -4,6 +4,7 @@ import json
 import math
 import random
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,15 @@ def test_a_record_folder_stands_against_the_row_of_its_day() -> None:
     assert books({"name": "x"}, THREE).standing.problem == "no score is claimed"
     other = books({"val_bpb": 1.0504, "track": "non-record"}, THREE)
     assert other.standing.row is None
+
+
+def test_without_scipy_the_report_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    standing = books({"val_bpb": 1.0504}, THREE).standing
+    assert standing.row is not None
+    assert standing.comparisons == ()
+    assert standing.problem is not None
+    assert "pip install '.[statistics]'" in standing.problem
 
 
 def test_the_shipped_catalogue_is_sound() -> None:
