@@ -141,7 +141,7 @@ class _Page:
 
     def _answers(self) -> Iterator[str]:
         yield "<section><h2>The four questions</h2><ol class='answers'>"
-        for answer in review.answers(self.audit):
+        for answer in review.answers(self.dossier):
             places = "".join(
                 f" {self._link(e.path, e.line)}" for f in answer.findings for e in f.evidence[:2]
             )

@@ -72,7 +72,7 @@ def _header(dossier: Dossier) -> list[str]:
 
 def _answers(dossier: Dossier) -> list[str]:
     lines = []
-    for number, answer in enumerate(review.answers(dossier.audit), 1):
+    for number, answer in enumerate(review.answers(dossier), 1):
         line = f"{number}. {markdown(answer.question.text)} **{markdown(answer.result)}**"
         line += f" ({markdown(answer.question.consequence)})"
         places = [_place(dossier, e) for f in answer.findings for e in f.evidence[:2]]

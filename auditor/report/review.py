@@ -8,6 +8,7 @@ from typing import Any
 from auditor.dossier import Dossier
 from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
 from auditor.policy import Weight
+from auditor.program.events import Kind
 from auditor.report.view import QUIET, SHOWN_ORDER
 
 OUTCOMES = {
@@ -42,6 +43,12 @@ class Answer:
     findings: tuple[Finding, ...]
 
 
+SCORE_FIRST = Question(
+    "Does the test-time training that runs score each token first?",
+    ("C3",),
+    "legal where it does",
+    {Status.FAIL: "no", Status.PASS: "yes", Status.NOT_APPLICABLE: "none runs"},
+)
 QUESTIONS = (
     Question(
         "Does a table read for scoring have the target in its key (n-gram family fault)?",
@@ -55,12 +62,7 @@ QUESTIONS = (
         "close trigger",
         {Status.FAIL: "yes", Status.PASS: "no", Status.NOT_APPLICABLE: "no such training"},
     ),
-    Question(
-        "Does the test-time training that runs score each token first?",
-        ("C3",),
-        "legal where it does",
-        {Status.FAIL: "no", Status.PASS: "yes", Status.NOT_APPLICABLE: "none runs"},
-    ),
+    SCORE_FIRST,
     Question(
         "Is a per-window delta or bias (SLOT) fitted on the positions that it scores?",
         ("C7",),
@@ -76,8 +78,10 @@ COMMON_ANSWERS = {
 NO_RULE = "not examined: this version has no rule for it"
 
 
-def answers(audit: Audit) -> list[Answer]:
-    """The four questions, answered from the findings alone."""
+def answers(dossier: Dossier) -> list[Answer]:
+    """The four questions, answered from the findings; whether anything is trained on validation
+    tokens at all, from the timeline."""
+    audit = dossier.audit
     found = []
     for question in QUESTIONS:
         findings = [f for f in audit.findings if f.rule in question.rules]
@@ -87,6 +91,8 @@ def answers(audit: Audit) -> list[Answer]:
         order = (*SHOWN_ORDER, *QUIET)
         gravest = min((f.status for f in findings), key=order.index)
         wording = {**COMMON_ANSWERS, **question.answers}
+        if question is SCORE_FIRST and _trains_on_no_validation_token(dossier):
+            wording[Status.PASS] = question.answers[Status.NOT_APPLICABLE]
         found.append(
             Answer(
                 question,
@@ -95,6 +101,17 @@ def answers(audit: Audit) -> list[Answer]:
             )
         )
     return found
+
+
+def _trains_on_no_validation_token(dossier: Dossier) -> bool:
+    """True if the timeline is known and no training in it touches the validation split."""
+    trained = {
+        span.split
+        for event in dossier.run.timeline
+        if event.kind is Kind.TRAIN
+        for span in event.spans
+    }
+    return bool(dossier.run.timeline) and "validation" not in trained
 
 
 def recommendation(dossier: Dossier) -> str:

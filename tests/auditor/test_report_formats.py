@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
-from auditor.dossier import Dossier, FileFact, RuleFact
+from auditor.dossier import Dossier, FileFact, RuleFact, RunFacts
 from auditor.finding import (
     Audit,
     Axis,
@@ -22,6 +22,7 @@ from auditor.finding import (
     Status,
     Validity,
 )
+from auditor.program.events import Event, Kind, Line, Span
 from auditor.report import html, markdown, review, terminal
 from auditor.report import json as json_report
 from auditor.report.text import code_block, code_span, visible
@@ -144,8 +145,19 @@ def test_the_review_answers_the_four_questions_first() -> None:
 
 
 def test_a_question_without_a_rule_is_not_answered() -> None:
-    results = [answer.result for answer in review.answers(dossier(findings=(PASSES,)).audit)]
+    results = [answer.result for answer in review.answers(dossier(findings=(PASSES,)))]
     assert results == [review.NO_RULE, "no", "yes", review.NO_RULE]
+
+
+def test_where_nothing_is_trained_on_validation_tokens_none_runs() -> None:
+    step = Line(PATH, 1, "optimizer.step()", "main")
+
+    def third(split: str) -> str:
+        run = RunFacts((Event(Kind.TRAIN, step, spans=(Span(split),)),))
+        return review.answers(replace(dossier(findings=(PASSES,)), run=run))[2].result
+
+    assert third("training") == "none runs"
+    assert third("validation") == "yes"
 
 
 @pytest.mark.parametrize(
