@@ -76,13 +76,13 @@ class SourceView:
         for number, text in enumerate(self.dossier.sources[path].split("\n"), 1):
             if self._shows(path, number):
                 if left_out:
-                    yield code_row(0, f"… {left_out} lines", "dim")
+                    yield _gap(left_out)
                     left_out = 0
                 yield self._row(path, number, text, hits)
             else:
                 left_out += 1
         if left_out:
-            yield code_row(0, f"… {left_out} lines", "dim")
+            yield _gap(left_out)
 
     def _row(self, path: str, number: int, text: str, hits: Sequence[int]) -> str:
         """A line of the source; a marked one leads to its finding and to the marked lines near."""
@@ -104,11 +104,18 @@ class SourceView:
         return code_row(number, text, f"hit {finding.status.value}", anchor, jumps)
 
 
+def _gap(lines: int) -> str:
+    return code_row(0, f"… {lines} {'line' if lines == 1 else 'lines'}", "dim")
+
+
 def _spoken_of(dossier: Dossier) -> set[tuple[str, int]]:
     """The lines that a report names, and a few around each."""
     named = {(e.path, e.line) for finding in dossier.audit.findings for e in finding.evidence}
     for event in dossier.run.timeline:
         named |= {(line.path, line.line) for line in (event.line, *(t.line for t in event.turns))}
     return {
-        (path, near) for path, line in named for near in range(line - AROUND, line + AROUND + 1)
+        (path, near)
+        for path, line in named
+        if line
+        for near in range(line - AROUND, line + AROUND + 1)
     }
