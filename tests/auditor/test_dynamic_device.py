@@ -138,9 +138,10 @@ from liger_kernel.transformers import LigerCrossEntropyLoss
 logits, target = torch.randn(5, 7), torch.arange(5)
 seen["liger"] = near(LigerCrossEntropyLoss(softcap=3.0)(logits, target),
     F.cross_entropy(3 * torch.tanh(logits / 3), target))
-from fla.layers import GatedDeltaNet
+from fla.layers import GatedDeltaNet, GatedDeltaProduct
 from mamba_ssm import Mamba
-for layer in (GatedDeltaNet(16, head_dim=8, num_heads=2), Mamba(16)):
+sizes = {"hidden_size": 16, "head_dim": 8, "num_heads": 2}
+for layer in (GatedDeltaNet(**sizes), GatedDeltaProduct(**sizes), Mamba(16)):
     inside = torch.randn(1, 6, 16, requires_grad=True)
     result = layer(inside)
     result = result[0] if isinstance(result, tuple) else result
@@ -256,7 +257,7 @@ def test_script_for_a_gpu_runs_to_its_end() -> None:
     """is cuda|new tensors|default device|a copy on the host stays|to the host|autograd function|
     custom operator|threads|autocast|autocast is on|flash dense|flash window|flash 2|
     flash variable length|training|all reduce|inference mode|events|clock|load|nvidia-smi|lrzip|
-    liger|GatedDeltaNet|Mamba""".replace("\n    ", "").split("|"),
+    liger|GatedDeltaNet|GatedDeltaProduct|Mamba""".replace("\n    ", "").split("|"),
 )
 def test_concern(concern: str) -> None:
     assert checks()[concern]

@@ -130,7 +130,10 @@ _DELTA = {
     "chunk_delta_rule": recurrent.delta_rule,
     "fused_recurrent_delta_rule": recurrent.delta_rule,
 }
-_LAYER = {"GatedDeltaNet": recurrent.GatedDeltaNet}
+_LAYER = {
+    "GatedDeltaNet": recurrent.GatedDeltaNet,
+    "GatedDeltaProduct": recurrent.GatedDeltaProduct,
+}
 _FLA_MODULES = {
     "RMSNorm": RMSNorm,
     "FusedRMSNormGated": RMSNorm,
@@ -165,6 +168,7 @@ _CONTENTS: dict[str, dict[str, dict[str, Any]]] = {
         "fla.modules": _FLA_MODULES,
         "fla.layers": _LAYER,
         "fla.layers.gated_deltanet": _LAYER,
+        "fla.layers.gated_deltaproduct": _LAYER,
     },
     "mamba_ssm": {
         "mamba_ssm": {**_MAMBA, **_SCAN},

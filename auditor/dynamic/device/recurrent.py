@@ -1,7 +1,7 @@
 """Recurrent layers, step by step, from the papers that define them.
 
 - The delta rule with a gate (Yang, Kautz, Hatamizadeh 2024): `S <- a S (I - b k k') + b v k'`,
-  `o = S q`.
+  `o = S q`; and with several such steps a token (Siems et al. 2025), of which the first decays.
 - The selective state space (Gu, Dao 2023): `h <- exp(d A) h + d B x`, `y = C h + D x`.
 
 Layers have the parameters, names and initial values that scripts rely on.
@@ -90,6 +90,8 @@ class ShortConvolution(nn.Conv1d):
 class GatedDeltaNet(nn.Module):
     """The layer around the gated delta rule; x [batch, time, hidden_size]."""
 
+    steps = 1  # of the delta rule for each token
+
     def __init__(
         self,
         hidden_size: int = 2048,
@@ -112,11 +114,12 @@ class GatedDeltaNet(nn.Module):
         self.num_heads, self.num_v_heads = num_heads, num_v_heads or num_heads
         self.head_k_dim, self.head_v_dim = head_dim, int(head_dim * expand_v)
         keys, values = num_heads * head_dim, self.num_v_heads * self.head_v_dim
+        many = self.steps
         self.q_proj = nn.Linear(hidden_size, keys, bias=False)
-        self.k_proj = nn.Linear(hidden_size, keys, bias=False)
-        self.v_proj = nn.Linear(hidden_size, values, bias=False)
+        self.k_proj = nn.Linear(hidden_size, keys * many, bias=False)
+        self.v_proj = nn.Linear(hidden_size, values * many, bias=False)
         self.a_proj = nn.Linear(hidden_size, self.num_v_heads, bias=False)
-        self.b_proj = nn.Linear(hidden_size, self.num_v_heads, bias=False)
+        self.b_proj = nn.Linear(hidden_size, self.num_v_heads * many, bias=False)
         self.A_log = nn.Parameter(torch.log(torch.empty(self.num_v_heads).uniform_(0, 16)))
         step = torch.exp(
             torch.rand(self.num_v_heads) * (math.log(0.1) - math.log(0.001)) + math.log(0.001)
@@ -124,8 +127,8 @@ class GatedDeltaNet(nn.Module):
         self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))
         if use_short_conv:
             self.q_conv1d = ShortConvolution(keys, conv_size, conv_bias)
-            self.k_conv1d = ShortConvolution(keys, conv_size, conv_bias)
-            self.v_conv1d = ShortConvolution(values, conv_size, conv_bias)
+            self.k_conv1d = ShortConvolution(keys * many, conv_size, conv_bias)
+            self.v_conv1d = ShortConvolution(values * many, conv_size, conv_bias)
         if use_gate:
             self.g_proj = nn.Linear(hidden_size, values, bias=False)
         self.o_norm = nn.RMSNorm(self.head_v_dim, eps=norm_eps)
@@ -138,15 +141,43 @@ class GatedDeltaNet(nn.Module):
         else:
             q, k, v = F.silu(q), F.silu(k), F.silu(v)
         batch, time = x.shape[:2]
-        q, k = (part.reshape(batch, time, self.num_heads, self.head_k_dim) for part in (q, k))
-        v = v.reshape(batch, time, self.num_v_heads, self.head_v_dim)
-        beta = self.b_proj(x).sigmoid() * (2 if self.allow_neg_eigval else 1)
+        long = time * self.steps
+        q = q.reshape(batch, time, self.num_heads, self.head_k_dim)
+        k = k.reshape(batch, long, self.num_heads, self.head_k_dim)
+        v = v.reshape(batch, long, self.num_v_heads, self.head_v_dim)
+        rate = self.b_proj(x).sigmoid() * (2 if self.allow_neg_eigval else 1)
         decay = -self.A_log.float().exp() * F.softplus(self.a_proj(x).float() + self.dt_bias)
-        out, _state = gated_delta_rule(q, k, v, decay, beta, use_qk_l2norm_in_kernel=True)
-        out = self.o_norm(out)
+        decays = decay.new_zeros(batch, time, self.steps, self.num_v_heads)
+        decays[:, :, 0] = decay
+        out, _state = gated_delta_rule(
+            q.repeat_interleave(self.steps, 1),
+            k,
+            v,
+            decays.reshape(batch, long, -1),
+            rate.reshape(batch, long, -1),
+            use_qk_l2norm_in_kernel=True,
+        )
+        out = self.o_norm(out[:, self.steps - 1 :: self.steps])
         if self.use_gate:
             out = out * F.silu(self.g_proj(x).view_as(out))
         return self.o_proj(out.reshape(batch, time, -1).to(x.dtype)), None, None
+
+
+class GatedDeltaProduct(GatedDeltaNet):
+    """The same with `num_householder` steps for each token."""
+
+    def __init__(
+        self,
+        hidden_size: int = 2048,
+        num_householder: int = 2,
+        use_output_gate: bool = True,
+        allow_neg_eigval: bool = True,
+        **named: Any,
+    ) -> None:
+        self.steps = num_householder
+        super().__init__(
+            hidden_size, use_gate=use_output_gate, allow_neg_eigval=allow_neg_eigval, **named
+        )
 
 
 def selective_scan(
