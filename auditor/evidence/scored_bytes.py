@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from auditor.evidence.figures import Figure, LogClaims, Metric
+from auditor.evidence.figures import Figure, JsonClaims, LogClaims, Metric
 
 # Of 117 logs of merged records 116 fall in 151.05 to 151.10 million; the text has 151.08.
 TEXT_BYTES = 151_080_000
@@ -45,6 +45,17 @@ def _scored(log: LogClaims) -> Iterator[ScoredBytes]:
         loss, bpb = metric.val_loss, metric.val_bpb
         if loss and bpb and loss > 0 and bpb > 0 and not metric.tag.startswith("step"):
             yield ScoredBytes(metric, loss / bpb / math.log(2), log.run.val_tokens)
+
+
+def claimed_bytes(claim: JsonClaims | None) -> ScoredBytes | None:
+    """What a claim of a loss in nats and of bits a byte implies, without its tokens."""
+    if claim is None or claim.val_loss is None or claim.val_bpb is None:
+        return None
+    loss, bpb = claim.val_loss.value, claim.val_bpb.value
+    if loss <= 0 or bpb <= 0:
+        return None
+    metric = Metric("val_bpb", loss, bpb, None, claim.val_bpb.evidence)
+    return ScoredBytes(metric, loss / bpb / math.log(2), None)
 
 
 def claimed_line(lines: list[ScoredBytes], claim: Figure | None) -> ScoredBytes | None:

@@ -1,8 +1,15 @@
 """B1: the score is divided by another number of bytes than the text has."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from auditor.evidence.scored_bytes import TEXT_BYTES, ScoredBytes, claimed_line, scored_bytes
+from auditor.evidence.scored_bytes import (
+    TEXT_BYTES,
+    ScoredBytes,
+    claimed_bytes,
+    claimed_line,
+    scored_bytes,
+)
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.program.byte_table import byte_tables, constant_ratios, space_additions
 from auditor.rules.base import Context, Rule
@@ -170,7 +177,7 @@ def report(nats):
                 yield self.finding(Status.PASS, "the table counts each byte once", (here,))
 
     def _logs(self, context: Context) -> Iterator[Finding]:
-        """By the logs: the line that the claim rests on."""
+        """By the logs: the line that the claim rests on; without any, by the claim itself."""
         described = context.claims.submission_json
         claim = described.val_bpb if described is not None else None
         worst: ScoredBytes | None = None
@@ -180,6 +187,9 @@ def report(nats):
                 worst = line
         if worst is not None:
             yield from self._line(worst)
+        elif (claimed := claimed_bytes(described)) is not None:
+            for finding in self._line(claimed):
+                yield replace(finding, basis=Basis.CLAIM)
 
     def _line(self, line: ScoredBytes) -> Iterator[Finding]:
         shown = [line.metric.evidence]

@@ -212,6 +212,14 @@ def test_what_is_computed_outside_of_the_timer_counts() -> None:
     assert found.status is Status.FAIL
 
 
+@pytest.mark.parametrize(
+    ("loss", "status"), [(3.1434, Status.FAIL), (2.6705, Status.NOT_APPLICABLE)]
+)
+def test_without_a_log_the_claim_itself_implies_bytes_a_token(loss: float, status: Status) -> None:
+    described = json.dumps({"val_loss": loss, "val_bpb": 1.03386})
+    assert check(ByteCountWrong(), submission_DOT_json=described).status is status
+
+
 WHOLE = "val_tokens: 40540160\nfinal val_loss:2.80000000 val_bpb:1.08398700\n"
 
 
