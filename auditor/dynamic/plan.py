@@ -271,8 +271,12 @@ def _literal_at(text: str, line: int, column: int) -> str:
 
 
 def _vocabulary(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> int:
-    named = environment.get("VOCAB_SIZE", found.environment.get("VOCAB_SIZE"))
-    size = _number(named)
+    """Tokens of the vocabulary: as set, as the script's own default, or as written in the source
+    (where that is shrunk, to `sizes.vocabulary`)."""
+    written = {c.name.upper(): c.value for c in found.constants if not c.local}
+    size = _number(environment.get("VOCAB_SIZE", found.environment.get("VOCAB_SIZE")))
+    if "VOCAB_SIZE" not in found.environment:
+        size = sizes.vocabulary or written.get("VOCAB_SIZE")
     return int(size) if size is not None and 57 <= size <= 65_535 else sizes.vocabulary or 1024
 
 
