@@ -11,6 +11,7 @@ class Printed(io.TextIOWrapper):
 
     def __init__(self, stream: TextIO, recorder: Recorder) -> None:
         super().__init__(stream.buffer, encoding="utf-8", errors="replace", write_through=True)
+        self._stream = stream  # collected, it would close the buffer
         self._recorder = recorder
         self._line = ""
 

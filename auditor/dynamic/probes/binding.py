@@ -8,7 +8,7 @@ text's bytes.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,12 +67,22 @@ class Bound:
         return kept if kept.size == self.losses.size else None
 
 
-def submitted(trace: Trace, tag: str | None) -> Metric | None:
-    """The metric that counts: the last printed under `tag`, else the last with bits per byte."""
-    metrics = [m for m in trace.log.metrics if m.val_bpb is not None or m.val_loss is not None]
-    named = [m for m in metrics if tag is not None and m.tag == tag]
+def submitted(metrics: Sequence[Metric], tag: str | None) -> Metric | None:
+    """The metric that counts: the last under `tag`, else the last with bits per byte. Where it has
+    no loss, the line that prints the same bits per byte with one."""
+    named = [m for m in metrics if tag and m.tag == tag]
     scored = [m for m in metrics if m.val_bpb is not None]
-    return next(iter([*reversed(named), *reversed(scored), *reversed(metrics)]), None)
+    metric = next(iter([*reversed(named), *reversed(scored), *reversed(metrics)]), None)
+    if metric is None or metric.val_loss is not None or metric.val_bpb is None:
+        return metric
+    twins = (m for m in reversed(scored) if m.val_loss is not None and _same(m, metric.val_bpb))
+    return next(twins, metric)
+
+
+def _same(metric: Metric, bpb: float) -> bool:
+    assert metric.val_bpb is not None
+    slack = 0.6 * 10.0 ** -digits(metric.evidence.text, "val_bpb")
+    return abs(metric.val_bpb - bpb) <= slack
 
 
 def bind(trace: Trace, metric: Metric, target: Target) -> Bound | None:

@@ -4,11 +4,11 @@ Two kinds of change, each a run of its own from the first opening of the validat
 single tokens, and everything from some place on. The unchanged repeat must agree to the last bit,
 so every difference counts.
 
-Tokens scored in another order than the text's are no fault. Where the values' order is not that of
-the text, the changed sets themselves must allow *some* order: the loss of a flipped token moves,
-and it may not move when a token flips that comes later in that order. So of every set of flips one
-must be last: it moves something that no other of them moves. Where none is, there is a cycle, and
-no order of coding exists.
+Tokens scored in another order than the text's are no fault: what counts is the order of scoring,
+which is that of the values. Of which token a value is, the moves tell: most moves the changed
+token's own. Where that leaves doubt, the changed sets themselves must allow *some* order: in any,
+the token that comes first moves a loss, its own, that none of the later ones moves. Where no order
+is left, there is a cycle, and nobody could decode.
 """
 
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from auditor.errors import AuditError
 
 NAME = "flip"
 REPEAT = "repeat"
+IN_ORDER = "in the order of the text"
 
 
 @dataclass(frozen=True)
@@ -98,43 +99,48 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
     except AuditError as error:
         return not_audited(NAME, str(error))
     singles = [m for m in found if m.change.single]
-    if not any(m.indices.size for m in singles):
-        return not_audited(NAME, "no loss depends on the validation shard that was changed")
-    early = {m.change.name: _early(m) for m in found}
+    if not all(m.indices.size for m in singles):
+        return not_audited(NAME, "a changed token moves no loss: it was not read, or not scored")
+    owns = {m.change.name: own(bound, m) for m in singles}
+    in_order = all(owns[m.change.name] == m.change.index - 1 for m in singles)
+    counted = found if in_order else singles
+    early = {m.change.name: m.before(owns.get(m.change.name, m.change.index - 1)) for m in counted}
     numbers = {
         "losses": int(bound.losses.size),
+        IN_ORDER: in_order,
         "moved": {m.change.name: int(m.indices.size) for m in found},
         "moved before": {name: int(indices.size) for name, indices in early.items()},
-        "largest move": max((_largest(bound, m, early[m.change.name]) for m in found), default=0.0),
+        "largest move": max(_largest(bound, m, early[m.change.name]) for m in counted),
     }
-    in_order = all((m.indices == m.change.index - 1).any() for m in singles if m.indices.size)
     guilty = [name for name, indices in early.items() if indices.size]
-    if guilty and (in_order or cycle([m.indices for m in singles])):
-        worst = max(guilty, key=lambda name: early[name].size)
-        change = next(c for c in changes if c.name == worst)
-        reason = (
-            f"changing {_words(change)} moves {early[worst].size} of {change.index - 1} losses of "
-            f"tokens before it, by up to {numbers['largest move']:.3g} nats"
-        )
-        return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(REPEAT, worst))
-    if guilty:
-        reason = "tokens are scored in another order than the text's, and that order has no cycle"
+    if not guilty:
+        order = "" if in_order else "tokens are scored in another order than the text's, and "
+        tried = ", ".join(_words(m.change) for m in counted)
+        reason = f"{order}no loss scored before a token moves by a single bit ({tried} changed)"
         return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
-    tried = ", ".join(_words(m.change) for m in found)
-    reason = f"no loss of an earlier token moves by a single bit ({tried} changed)"
-    return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+    if not in_order and not cycle([m.indices for m in singles]):
+        return not_audited(NAME, "losses move, but it is not clear which tokens they are of")
+    worst = max(guilty, key=lambda name: early[name].size)
+    change = next(c for c in changes if c.name == worst)
+    reason = (
+        f"changing {_words(change)} moves {early[worst].size} of the losses of tokens scored "
+        f"before it, by up to {numbers['largest move']:.3g} nats"
+    )
+    return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(REPEAT, worst))
 
 
-def _early(found: Moved) -> Tokens:
-    """Moved losses of earlier tokens. Value k is the loss of token k + 1; windows that run past
-    the end score the last ones once more, after all others."""
-    return found.before(found.change.index - 1)
+def own(bound: Bound, found: Moved) -> int:
+    """The value that is the changed token's own loss: the one before it in the text, if its move is
+    among the largest three, as that of another target is; else the one that moves most."""
+    size = np.abs(found.losses - bound.losses)
+    largest = np.argsort(-size, kind="stable")[:3]
+    expected = found.change.index - 1
+    return expected if expected in largest else int(largest[0])
 
 
 def _largest(bound: Bound, found: Moved, indices: Tokens) -> float:
-    if not indices.size:
-        return 0.0
-    return float(np.abs(found.losses[indices] - bound.losses[indices]).max())
+    moves = np.abs(found.losses[indices] - bound.losses[indices])
+    return float(moves.max(initial=0.0))
 
 
 def _words(change: Change) -> str:

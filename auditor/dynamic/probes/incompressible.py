@@ -9,20 +9,22 @@ scores random text worse than it could gets through.
 
 import math
 
-from auditor.dynamic.probes.binding import Bound
+from auditor.dynamic.probes.binding import Bound, submitted
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.stream import Stream, Tokens
-from auditor.dynamic.rehearsal import Rehearsal
+from auditor.dynamic.rehearsal import Rehearsal, metrics
 
 NAME = "incompressible"
 _NATS = math.log(1e6)  # one false alarm in a million runs
 
 
-def judge(run: Rehearsal, bound: Bound | None, stream: Stream, drawn: Tokens) -> ProbeResult:
-    """The probe's result. `bound` tells how many losses the printed mean is of; unbound, one a
-    target."""
+def judge(
+    run: Rehearsal, bound: Bound | None, stream: Stream, drawn: Tokens, tag: str
+) -> ProbeResult:
+    """The probe's result. `tag` is that of the submitted metric; `bound` tells how many losses the
+    printed mean is of: unbound, one a target."""
     found = run.variants.get(NAME)
-    metric = found.metric if found is not None else None
+    metric = submitted(metrics(found.output), tag) if found is not None else None
     if metric is None or metric.val_loss is None:
         return not_audited(NAME, "on random tokens the run printed no loss of the submitted metric")
     if not math.isfinite(metric.val_loss):
@@ -43,7 +45,7 @@ def judge(run: Rehearsal, bound: Bound | None, stream: Stream, drawn: Tokens) ->
     if gain > _NATS:
         reason = (
             f"{text} random tokens of {len(stream.ordinary)} symbols, {floor:.0f} nats, are scored "
-            f"with {gain:.0f} nats less: for an honest scorer p <= {numbers['p']:.2g}"
+            f"with {gain:.0f} nats less: for an honest scorer p <= exp(-{gain:.0f})"
         )
         return ProbeResult(NAME, Outcome.FOUND, reason, numbers, outside=True, runs=(NAME,))
     reason = f"random tokens cost {-gain:.0f} nats more than their entropy of {floor:.0f} nats"

@@ -30,6 +30,7 @@ from auditor.errors import AuditError
 NAME = "mass"
 _Z95 = 1.96
 _KINDS = 4.0  # how much longer a pause with a forward pass is than one without
+_FORK = 0.05  # seconds that a child takes besides
 _PASS = 0.002  # seconds that a forward pass takes at least
 Ordinals = NDArray[np.int64]
 
@@ -59,11 +60,12 @@ class Sampled:
         }
 
 
-def choose(bound: Bound, stream: Stream, count: int, first: int) -> list[Sampled]:
+def choose(bound: Bound, stream: Stream, count: int, first: int, seconds: float) -> list[Sampled]:
     """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
     its first third, so that gates are behind and tables are filled, and away from its tail, which
     overlapping windows score again. Where no pause parts one window from the next, the children
-    start when the artifact is read, and there is one position: each token costs an evaluation."""
+    start when the artifact is read, and there is one position: each token costs an evaluation.
+    There are as many as about `seconds` allow, at least one."""
     if bound.masked or abs(bound.losses.size - stream.targets) > stream.targets // 4:
         raise AuditError("the values behind the score are not one a token in order")
     starts = _window_starts(bound)
@@ -79,7 +81,17 @@ def choose(bound: Bound, stream: Stream, count: int, first: int) -> list[Sampled
         before = starts[starts <= until]
         if len(before) and stream.is_text(index):
             found.append(Sampled(index, index - 1, int(before[-1]) - 1, until))
-    return found[:count]
+    if not found:
+        return [from_artifact(bound, first)]
+    return found[: max(1, min(count, _affordable(bound, found, stream, seconds)))]
+
+
+def _affordable(bound: Bound, found: list[Sampled], stream: Stream, seconds: float) -> int:
+    """How many positions fit into half of the time, judged by the first run's own pace."""
+    when = {e.ordinal: e.seconds for e in bound.events}
+    spans = [when[p.until] - when[p.after] for p in found if p.after in when]
+    each = stream.vocabulary * (_FORK + (max(spans) if spans else 0.0))
+    return int(0.5 * seconds / each)
 
 
 def from_artifact(bound: Bound, index: int) -> Sampled:
@@ -142,11 +154,16 @@ def judge(
     if max(masses) > 1 + TOLERANCE:
         reason = (
             f"what the run scores sums to up to {masses[worst]:.4g} {said} (mean free bits a byte "
-            f"{per_byte:.3f}, 95% interval {interval[0]:.3f} to {interval[1]:.3f})"
+            f"{per_byte:.3f}{_words(interval)})"
         )
         return ProbeResult(NAME, Outcome.FOUND, reason, numbers, runs=(f"poke-{worst}",))
     reason = f"what the run scores sums to {min(masses):.6f} to {max(masses):.6f} {said}"
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
+
+
+def _words(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f", 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) else ""
 
 
 def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.dynamic.probes.binding import Bound
-from auditor.dynamic.probes.flip import Change
+from auditor.dynamic.probes.flip import IN_ORDER, Change
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import Rehearsal
@@ -38,7 +38,7 @@ def judge(
     bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], flip: ProbeResult
 ) -> ProbeResult:
     """The probe's result, given that of the flip probe."""
-    if bound.masked:
+    if not flip.numbers.get(IN_ORDER):
         return not_audited(NAME, "it is not known when each token is scored")
     try:
         fed = list(_first_fed(bound, base, run, changes))

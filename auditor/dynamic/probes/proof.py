@@ -56,7 +56,7 @@ def prove(
     part = {
         name: variant
         for name, variant in run.variants.items()
-        if name in names or name.rpartition("-")[0] in names
+        if name in names or (name.startswith("poke-") and name.rpartition("-")[0] in names)
     }
     task = {
         "plan": json.loads(json.dumps(kept)),

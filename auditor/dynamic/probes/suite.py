@@ -116,7 +116,7 @@ def _first_run(plan: RunPlan, deadline: float) -> _First:
     ]
     done = _run(plan, {"variants": variants}, files, deadline)
     base = read_trace(done.run)
-    metric = submitted(base, plan.tag or None)
+    metric = submitted(base.log.metrics, plan.tag)
     if metric is None:
         raise AuditError("the run printed no score")
     target = Target(stream.targets, int(stream.byte_counts().sum()))
@@ -149,7 +149,7 @@ def _placed(name: str) -> str:
 def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[ProbeResult]:
     base, bound, stream = first.base, first.bound, first.stream
     run, changes = first.done.run, first.changes
-    yield first.done.proved(incompressible.judge(run, bound, stream, first.drawn), bound)
+    yield first.done.proved(incompressible.judge(run, bound, stream, first.drawn, plan.tag), bound)
     yield first.done.proved(once.judge(first.metric, bound, stream), bound)
     script = plan.files[f"{plan.folder}/{plan.script}"]
     yield first.done.proved(artifact.judge(base, run, changes, len(script)), bound)
@@ -161,16 +161,21 @@ def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[
     yield first.done.proved(flipped, bound)
     yield first.done.proved(order.judge(bound, base, run, changes, flipped), bound)
     say("running it again: tokens replaced in place, the artifact swapped")
-    yield from _second_run(plan, first, bound, deadline, say)
+    in_order = bool(flipped.numbers.get(flip.IN_ORDER))
+    yield from _second_run(plan, first, bound, in_order, deadline, say)
 
 
 def _second_run(
-    plan: RunPlan, first: _First, bound: Bound, deadline: float, say: Say
+    plan: RunPlan, first: _First, bound: Bound, in_order: bool, deadline: float, say: Say
 ) -> Iterator[ProbeResult]:
     control = first.changes[0]
     problem, sampled = "", []
     try:
-        sampled = kraft.choose(bound, first.stream, _POSITIONS, control.index)
+        if not in_order:
+            raise AuditError("it is not known which value is the loss of which token")
+        sampled = kraft.choose(
+            bound, first.stream, _POSITIONS, control.index, deadline - time.monotonic()
+        )
     except AuditError as error:
         problem = str(error)
     variants, files = _swapped(plan, first)

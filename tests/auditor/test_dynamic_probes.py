@@ -1,0 +1,85 @@
+"""Whole-run probes on our own script: each fault is found, its honest twin is not, and a script
+that hides from its watchers is never called clean."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "cases" / "probes" / "train_gpt.py"
+ROOT = Path(__file__).parents[2]
+NAMES = ("incompressible", "once", "artifact", "flip", "order", "crossing", "mass")
+FOUND = {
+    "early,bytes": {"flip", "order", "mass", "once"},  # trained on a window, then scored
+    "prequant,leftover,twice": {"flip", "artifact", "crossing", "once"},
+    "quiet,memory": {"mass"},  # behaves where the text looks random
+    "deaf,memory": {"incompressible"},  # undoes the hooks
+}
+HONEST = ("", "reversed,warmup")
+Told = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """What the probes tell of the script with each set of faults; all in one process."""
+    here = Path(__file__).with_name("forked_runs.py")
+    command = [sys.executable, str(here), str(SCRIPT), str(tmp_path_factory.mktemp("run"))]
+    done = subprocess.run(
+        [*command, *HONEST, *FOUND],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found: Told = json.loads(done.stdout)
+    assert not [one["problem"] for one in found.values() if one["problem"]]
+    return found
+
+
+def outcomes(told: Told, faults: str) -> dict[str, str]:
+    """Outcome by probe."""
+    return {name: probe["outcome"] for name, probe in told[faults]["probes"].items()}
+
+
+def test_scoring_before_training_is_clean_in_every_probe(told: Told) -> None:
+    assert outcomes(told, "") == dict.fromkeys(NAMES, "clean")
+
+
+@pytest.mark.parametrize("faults", FOUND)
+def test_a_fault_is_found_by_its_probes_with_a_witness(told: Told, faults: str) -> None:
+    probes = told[faults]["probes"]
+    assert {name for name, probe in probes.items() if probe["outcome"] == "found"} >= FOUND[faults]
+    assert all(probe["witness"] == (probe["outcome"] == "found") for probe in probes.values())
+
+
+def test_what_a_fault_does_not_touch_stays_clean(told: Told) -> None:
+    assert outcomes(told, "early,bytes")["artifact"] == "clean"
+    assert outcomes(told, "early,bytes")["crossing"] == "clean"
+    assert outcomes(told, "quiet,memory")["once"] == "clean"
+
+
+def test_another_order_and_a_warm_up_that_is_thrown_away_are_no_fault(told: Told) -> None:
+    found = outcomes(told, "reversed,warmup")
+    assert "found" not in found.values()
+    assert found["flip"] == "clean"
+    assert found["mass"] == "not audited"  # which value is whose loss is not known
+
+
+def test_behaving_on_random_tokens_escapes_one_probe_and_not_the_others(told: Told) -> None:
+    assert outcomes(told, "quiet,memory")["incompressible"] == "clean"
+
+
+def test_undoing_the_hooks_is_never_clean(told: Told) -> None:
+    found = outcomes(told, "deaf,memory")
+    assert {found[name] for name in ("flip", "order", "mass", "crossing")} == {"not audited"}
+    assert told["deaf,memory"]["probes"]["incompressible"]["outside"]
+
+
+def test_lines_that_ran_are_told(told: Told) -> None:
+    lines = SCRIPT.read_text().splitlines()
+    early = next(n for n, text in enumerate(lines, 1) if "step(net, optimizer, window)" in text)
+    assert early not in told[""]["lines"]
+    assert early in told["early,bytes"]["lines"]
