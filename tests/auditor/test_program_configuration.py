@@ -14,7 +14,9 @@ WITHOUT_AND_WITH = "CACHE=0 \\\n  torchrun train_gpt.py\nSEED=1 \\\n  torchrun t
 
 def settings(name: str, text: str) -> dict[str, str]:
     file = SourceFile.of(name, text.encode())
-    found = read_configuration(Submission(MAIN, {MAIN.path: MAIN, name: file}, True), Claims())
+    found = read_configuration(
+        Submission(MAIN, {MAIN.path: MAIN, name: file}, is_folder=True), Claims()
+    )
     return {name: setting.value for name, setting in found.settings.items()}
 
 
