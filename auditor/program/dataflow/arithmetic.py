@@ -183,6 +183,8 @@ def compare(kinds: list[ast.cmpop], values: list[Value], marks: Marks = NONE) ->
     for kind, left, right in zip(kinds, values, values[1:], strict=False):
         if left.const is UNSET or right.const is UNSET:
             result = _identity(kind, left, right)
+            if result is UNSET:
+                result = _membership(kind, left, right)
         else:
             result = _fold(_COMPARE[type(kind)], left.const, right.const)
         if result is UNSET:
@@ -200,6 +202,20 @@ def _identity(kind: ast.cmpop, left: Value, right: Value) -> Any:
             if one.const is None and other.objects and other.const is UNSET:
                 return isinstance(kind, ast.IsNot)
     return UNSET
+
+
+def _membership(kind: ast.cmpop, left: Value, right: Value) -> Any:
+    """`"x" in names` is known where all elements of a list, a tuple or a set are constants."""
+    cells = right.cells() if len(right.objects) == 1 else []
+    if left.const is UNSET or not isinstance(kind, ast.In | ast.NotIn) or not cells:
+        return UNSET
+    (cell,) = cells
+    if cell.kind not in ("list", "tuple", "set") or cell.rest is not None or not cell.items:
+        return UNSET
+    held = [item.const for item in cell.items.values()]
+    if any(const is UNSET for const in held):
+        return UNSET
+    return (left.const in held) is isinstance(kind, ast.In)
 
 
 def _fold(operation: Callable[[Any, Any], Any] | None, left: Any, right: Any) -> Any:

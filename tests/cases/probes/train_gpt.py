@@ -1,3 +1,4 @@
+# expect: clean
 """A tiny language model, trained, exported, read back and evaluated; FAULTS puts faults into it."""
 
 import glob
