@@ -286,7 +286,8 @@ class Calls(Containers):
             self.hooks[handle] = thing.root(), call.get(1)
             return Value(objects=(handle,))
         if name == "remove" and thing in self.hooks:
-            del self.hooks[thing]
+            for handle in base.objects:  # any element of a list of handles stands for all
+                self.hooks.pop(handle, None)
             return NOTHING
         if name in _PARTS:
             own_value = Value(objects=(thing,))
