@@ -26,12 +26,13 @@ if adapt:
 loss = F.cross_entropy(net(stream[:-1]), stream[1:]).item()
 print(f"final val_loss:{{loss}} val_bpb:{{loss / math.log(2)}}")
 """
+SILENT = SCRIPT.replace('    print(f"adaptation took {{1}} seconds")\n', "")
 FINAL = "final val_loss:2.0 val_bpb:1.2\n"
 
 
-def check(default: str, log: str, encoding: str = "utf-8") -> Finding:
+def check(default: str, log: str, encoding: str = "utf-8", script: str = SCRIPT) -> Finding:
     files = {
-        "train_gpt.py": SourceFile.of("train_gpt.py", SCRIPT.format(default=default).encode()),
+        "train_gpt.py": SourceFile.of("train_gpt.py", script.format(default=default).encode()),
         "train.log": SourceFile.of("train.log", log.encode(encoding)),
     }
     submission = Submission(files["train_gpt.py"], files, is_folder=True)
@@ -59,6 +60,15 @@ def test_logs_prove_or_doubt_a_branch(
 ) -> None:
     found = check(default, log)
     assert (found.status, found.confidence) == (status, confidence)
+
+
+@pytest.mark.parametrize("switch", ["adapt", "adapt and net is not None"])
+def test_a_switch_that_was_on_for_one_branch_is_on_for_those_that_print_nothing(
+    switch: str,
+) -> None:
+    script = SILENT.replace("if adapt:", f"if {switch}:", 1)
+    assert check("0", "adaptation begins: lr=1\n" + FINAL, script=script).status is Status.FAIL
+    assert check("0", FINAL, script=script).status is Status.PASS
 
 
 @pytest.mark.parametrize(

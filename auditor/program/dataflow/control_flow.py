@@ -10,7 +10,7 @@ from auditor.program.dataflow.marks import (
     Loop,
     of_kind,
 )
-from auditor.program.dataflow.values import NOTHING, Scope, Value, join
+from auditor.program.dataflow.values import NOTHING, Scope, Value, constant, join
 from auditor.syntax import statements
 
 # What a block of statements ends with.
@@ -26,6 +26,7 @@ class ControlFlow(Functions):
         seen = self.logs.show(node)
         if truth is False and seen is True:
             truth = None  # the log holds a line that only this branch prints
+            self._switch_on(node.test)
         if seen is False and truth is not False:
             self.doubted.add(test)
         if truth is None:
@@ -34,6 +35,18 @@ class ControlFlow(Functions):
         if branch and isinstance(branch[-1], ast.Raise):
             return FALLS  # the script did run: what refuses to run was not reached
         return self._doubting(node, test) if truth else self.block(branch)
+
+    def _switch_on(self, test: ast.expr) -> None:
+        """What a branch that ran was tested for was true, whatever its default: the same switch
+        may guard branches that print nothing.
+        """
+        if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+            for operand in test.values:
+                self._switch_on(operand)
+        elif isinstance(test, ast.Name | ast.Attribute):
+            value = self.eval(test)
+            if self.truth(value) is False:
+                self.assign(test, constant(True) if value.const is False else NOTHING)
 
     def _doubting(self, node: ast.If, test: Value) -> bool:
         """Runs the branch of a true test, in doubt if the logs know nothing of what it prints."""
