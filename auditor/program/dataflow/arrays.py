@@ -65,7 +65,7 @@ class Arguments:
         for name in names:
             if name in self.named:
                 return self.named[name]
-        return self.values[position] if position < len(self.values) else NOTHING
+        return self.values[position] if 0 <= position < len(self.values) else NOTHING
 
     def all(self) -> list[Value]:
         """Every argument."""
