@@ -6,7 +6,7 @@ from auditor.evidence.renamed_shards import renamed_shards
 from auditor.evidence.told_data import trained_on_validation
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.program.dataflow.machine import Trace
-from auditor.program.dataflow.marks import Export, Match, Nll, Pass
+from auditor.program.dataflow.marks import Export, Match, Nll
 from auditor.program.early_training import on_validation
 from auditor.rules.base import Context, Rule
 
@@ -54,7 +54,11 @@ def look(module, given):
     LOOK
 net.head.register_forward_pre_hook(look)
 print(F.cross_entropy(net(tokens[:64]), tokens[1:65]).item())
-torch.save(net.state_dict(), "model.pt")
+work, rounded = net.head.weight.data.clone(), torch.zeros(1024, 8)
+for j in range(8):
+    rounded[:, j] = torch.round(work[:, j])
+    work[:, j:] -= (work[:, j] - rounded[:, j])[:, None] * CHANGE
+torch.save({"head.weight": rounded, "embed.weight": net.embed.weight}, "model.pt")
 net.load_state_dict(torch.load("model.pt"))
 loss = F.cross_entropy(net(tokens[:-1]), tokens[1:])
 print(loss.item() / math.log(2))
@@ -104,11 +108,16 @@ class ValidationDataInTraining(Rule):
     )
     valid = (
         _CALIBRATION.replace("STREAM", "train"),
-        _ROUNDED.replace("LOOK", "module.saved = module.weight.data.clone()"),
+        _ROUNDED.replace("LOOK", "module.saved = module.weight.data.clone()").replace(
+            "CHANGE", "0.1"
+        ),
+        _ROUNDED.replace("LOOK", "seen[module] = given[0].abs().mean()").replace("CHANGE", "0.1"),
     )
     invalid = (
         _CALIBRATION.replace("STREAM", "tokens"),
-        _ROUNDED.replace("LOOK", "seen[module] = given[0].abs().mean()"),
+        _ROUNDED.replace("LOOK", "seen[module] = given[0].abs().mean()").replace(
+            "CHANGE", "seen[net.head]"
+        ),
         _PREFIX,
     )
 
@@ -151,15 +160,6 @@ class ValidationDataInTraining(Rule):
             )
             yield self.finding(Status.FAIL, reason, (context.evidence(place),))
             return
-        for seen, written in _observed(context.trace):
-            yield self.finding(
-                Status.FAIL,
-                "hooks see validation tokens flow through the network, the model is written "
-                "afterwards, and then the tokens are scored",
-                (context.evidence(seen.place), context.evidence(written.place)),
-                confidence=Confidence.MEDIUM,
-            )
-            return
 
 
 def _calibrated(trace: Trace) -> Iterator[Export]:
@@ -167,18 +167,6 @@ def _calibrated(trace: Trace) -> Iterator[Export]:
     for export in trace.exports:
         if export.calibrated and export.order < _last_score(trace):
             yield export
-
-
-def _observed(trace: Trace) -> Iterator[tuple[Pass, Export]]:
-    """The last passes of validation tokens into hooks, with the weights that are written next.
-
-    Where a loop's losses are reported, its passes are an evaluation, whatever hooks are there.
-    """
-    evaluated = {loop for nll in trace.reported(Nll) for loop in nll.loops[-1:]}
-    for seen in reversed([p for p in trace.observed if evaluated.isdisjoint(p.loops[-1:])]):
-        for export in trace.exports:
-            if export.weights and seen.order < export.order < _last_score(trace):
-                yield seen, export
 
 
 def _last_score(trace: Trace) -> int:

@@ -114,6 +114,8 @@ class Access(Heap):
             return join(found).with_deps(loops) if loops else join(found)
         if name in SHAPE:
             return self.sizes(base)
+        if name == "parent":
+            return folder_of(base)
         if name == "grad":
             return Value(self.pending | {GRADIENT})
         if name in SAME or name in ("T", "mT", "values", "indices"):
@@ -183,6 +185,11 @@ def _places(node: ast.Slice, bounds: list[Value]) -> Positions | None:
 
 def _near_end(bound: Value) -> bool:
     return bound.const is None or (type(bound.const) is int and -3 < bound.const < 3)
+
+
+def folder_of(path: Value) -> Value:
+    """The folder that a file lies in: what else lies there is not the data of its name."""
+    return Value(path.all_deps() - of_kind(path.deps, Source))
 
 
 def sources_of(text: str) -> frozenset[Source]:

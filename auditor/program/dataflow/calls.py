@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.program.dataflow import arithmetic, library
+from auditor.program.dataflow.access import folder_of
 from auditor.program.dataflow.arrays import ARRAY_HANDLERS, Arguments, Handler, keyed
 from auditor.program.dataflow.containers import CONTAINER_HANDLERS, Containers
 from auditor.program.dataflow.expressions import (
@@ -16,7 +17,7 @@ from auditor.program.dataflow.expressions import (
 )
 from auditor.program.dataflow.heap import element, instances, own, stored_in_model
 from auditor.program.dataflow.machine import outcomes
-from auditor.program.dataflow.marks import MODEL, NONE, Source, Train, of_kind, weighed
+from auditor.program.dataflow.marks import MODEL, NONE, Source, Token, Train, of_kind, weighed
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
@@ -271,6 +272,10 @@ class Calls(Containers):
             deps |= outcomes(choices(base), options)
         if call.name in library.MASKING and MODEL in deps:
             deps |= arithmetic.unread(deps)
+        if call.name == "dirname":
+            return folder_of(base)
+        if call.name == "argsort" and MODEL in deps:
+            deps -= of_kind(deps, Token)  # an order of computed values names no token
         mixed = arithmetic.mix(*values) if call.name in library.HASHES else base.mixed
         return Value(deps, linear=linear, mixed=mixed)
 

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from auditor.program.dataflow.expressions import choices, length_of
 from auditor.program.dataflow.functions import Functions
 from auditor.program.dataflow.heap import element
-from auditor.program.dataflow.marks import (
-    Loop,
-    of_kind,
-)
+from auditor.program.dataflow.marks import Loop, Source, of_kind
 from auditor.program.dataflow.values import NOTHING, Scope, Value, constant, join
 from auditor.syntax import statements
 
@@ -95,9 +92,16 @@ class ControlFlow(Functions):
         loop = Loop(self.place(node), length == 1)
         self._enter(node, loop)
         self.assign(node.target, element(iterable).with_deps((loop,)))
+        order, seen = self.order, self._of_validation() if self.watched else set()
         self.block(node.body)
+        if self.watched and self.order == order and not self._of_validation() <= seen:
+            self.block(node.body)  # what one turn leaves behind the next one reads
         self.loops = self.loops[:-1]
         self.block(node.orelse)
+
+    def _of_validation(self) -> set[str]:
+        """This function's names for what was computed from validation data."""
+        return {n for n, v in self.scopes[0].items() if Source("val") in v.all_deps()}
 
     def _while(self, node: ast.While) -> None:
         loop = Loop(self.place(node))

@@ -34,7 +34,6 @@ from auditor.program.dataflow.values import (
 )
 from auditor.program.index import Program
 from auditor.program.logged import Logged
-from auditor.syntax import walk
 
 STEP_BUDGET = 600_000  # expressions; the field's largest scripts take about a third
 DEPTH_LIMIT = 60
@@ -138,9 +137,7 @@ class Functions(Calls):
         this = method.first[0] if method.first else NOTHING
         roots = {o.root() for o in this.objects if isinstance(o, Instance)}
         flow = Value(frozenset({MODEL}).union(*(a.all_deps() for a in args)))
-        seen = any(root in roots and _looks(hook) for root, hook in self.hooks.values())
-        if seen and any(_of_split(t, "val") for a in args for t in a.tokens()):
-            self.trace.observed.append(Pass(self.place(node), self.tick(), self.loops))
+        self.watched |= Source("val") in flow.deps
         for root, hook in tuple(self.hooks.values()):
             if root in roots:
                 self.invoke(hook, [this, self.sequence(node, "tuple", [flow]), flow], {}, node)
@@ -242,26 +239,6 @@ def _of_split(token: Token, split: str) -> bool:
 
 def _positions(args: list[Value]) -> Marks:
     return frozenset(m for a in args for m in a.all_deps() if type(m) is Positions)
-
-
-def _looks(hook: Value) -> bool:
-    """Whether a hook reads what flows into its module or out of it, and not its weights alone."""
-    for thing in hook.objects:
-        function = thing.function if isinstance(thing, Bound) else thing
-        if not isinstance(function, Function):
-            return True
-        arguments = function.node.args
-        named = [*arguments.posonlyargs, *arguments.args]
-        given = len(named) - len(arguments.defaults)
-        first = 1 + (len(thing.first) if isinstance(thing, Bound) else 0)  # after the module
-        if given <= first or arguments.vararg is not None:
-            return True
-        flow = {argument.arg for argument in named[first:given]}
-        body = function.node.body
-        for statement in body if isinstance(body, list) else [body]:
-            if any(isinstance(n, ast.Name) and n.id in flow for n in walk(statement)):
-                return True
-    return not hook.objects
 
 
 def _weights(instance: Instance) -> Marks:

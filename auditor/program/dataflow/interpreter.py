@@ -191,7 +191,7 @@ class Interpreter(ControlFlow):
 
     def _store(self, target: ast.Subscript, base: Value, index: Index, value: Value) -> None:
         """Into a cell; a computed array has none, so its name is bound to what it is now."""
-        if base.objects:
+        if base.cells():
             self.store(target, base, index, value)
         elif isinstance(target.value, ast.Name | ast.Attribute | ast.Subscript):
             deps = base.deps.union(value.all_deps(), *map(entries, index.parts))
@@ -255,8 +255,7 @@ class Interpreter(ControlFlow):
             return
         new = self.operate(node, type(node.op), old, change)
         if isinstance(node.target, ast.Subscript):
-            base, index = self.eval(node.target.value), self.index(node.target.slice)
-            self._store(node.target, base, index, change)
+            self._augmented_item(node.target, old, new, change)
             return
         if isinstance(node.target, ast.Attribute) and node.target.attr == "data":
             self._overwrite(self.eval(node.target.value), change, node)
@@ -274,6 +273,18 @@ class Interpreter(ControlFlow):
             self.train(node, instances(old), change.all_deps())
             new = old
         self.assign(node.target, new)
+
+    def _augmented_item(self, target: ast.Subscript, old: Value, new: Value, change: Value) -> None:
+        """`table[key] += change`: an array takes the change in; a container holds the sum, or the
+        array that took it in.
+        """
+        base, index = self.eval(target.value), self.index(target.slice)
+        if not base.cells() or any(cell.kind == "array" for cell in base.cells()):
+            self._store(target, base, index, change)
+            return
+        for cell in old.cells():
+            cell.absorb(change)
+        self._store(target, base, index, old if old.cells() else new)
 
     def _delete(self, node: ast.Delete) -> None:
         for target in node.targets:

@@ -60,7 +60,6 @@ class Trace:
     exports: list[Export] = field(default_factory=list)
     deadlines: list[Deadline] = field(default_factory=list)
     last_pass: Pass | None = None  # of training tokens
-    observed: list[Pass] = field(default_factory=list)  # of validation tokens, into hooks
     sums: set[ast.BinOp] = field(default_factory=set)  # what `+` a network's output went into
     environment: dict[str, str] = field(default_factory=dict)  # variables read, with the value used
     called: set[str] = field(default_factory=set)
@@ -92,6 +91,7 @@ class Machine:
         self.steps = 0  # expressions evaluated so far
         self._places: dict[tuple[str, int], Place] = {}
         self.hooks: dict[Instance, tuple[Instance, Value]] = {}  # by handle: module and function
+        self.watched = False  # hooks have seen validation tokens
         self.swayed: frozenset[Choice | Threshold] = frozenset()  # tests of losses that led here
         self.disk: Marks = NONE  # what was written to files, and may be read back
         self.pending: Marks = NONE  # what the gradients now held were computed from
