@@ -100,7 +100,7 @@ FRONTIER_2026_04 = Policy(
         "N1": Row(_BREAKS, "README: no network calls during evaluation"),
         "L1": Row(_BREAKS, "README: packages may not smuggle in computation; PR 1856"),
         "A2": Row(_BREAKS, "README; the maintainers' word of 2026-03-25: only 16 MB cross"),
-        "S2": Row(_NOTED, "README; a third seed of another configuration, PR 2124"),
+        "S2": Row(_BREAKS, "README; readiness: audit notes on PRs 1963, 2020 and 2124"),
         "F1": Row(_BREAKS, "README; audit notes on PRs 2013 and 2103"),
         "F2": Row(_BREAKS, "README: records run on 8xH100 SXM"),
         "R1": Row(_BREAKS, "README: reproducible; no reviewed score below one bit a byte stood"),

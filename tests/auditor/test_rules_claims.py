@@ -60,8 +60,8 @@ def test_a_claim_is_held_against_the_logs(claim: object, logs: list[str], status
     [
         ({}, LOGS, [Status.PASS]),
         ({"seeds": [1, 2, 3]}, [], [Status.PASS]),
-        ({}, LOGS[:2], [Status.NOTE]),
-        ({}, [], [Status.NOTE]),
+        ({}, LOGS[:2], [Status.FAIL]),
+        ({}, [], [Status.FAIL]),
         ({}, [*LOGS, log(4, 1.1, width=640)], [Status.PASS, Status.NOTE]),
     ],
 )
