@@ -251,7 +251,7 @@ def tiny() -> RecordConfig:
             ttt_chunk_tokens=1024,
             ttt_unfrozen_blocks=4,
             ttt_epochs=1,
-            mixer_block_tokens=16,
+            mixer_block_tokens=64,
             mixer_gate_tokens=1000,
             ngram_buckets=4096,
         ),
