@@ -1,24 +1,25 @@
 """Everything that a report says in figures of one submission, gathered once."""
 
+import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from auditor.errors import AuditError
 from auditor.evidence.catalogue import FrontierRow, date_of, shipped
-from auditor.evidence.figures import Claims, JsonClaims
+from auditor.evidence.figures import Claims, Figure, JsonClaims, Metric
 from auditor.evidence.ledger import (
     ClaimCheck,
     Difference,
-    ScoredText,
     TagScores,
     check_claim,
-    corrected_bpb,
     differences,
-    scored_texts,
+    line_in_training,
     scores_by_tag,
+    unlogged,
 )
 from auditor.evidence.runs import RunRow, rows
+from auditor.evidence.scored_text import ScoredText, corrected_bpb, scored_texts
 from auditor.evidence.significance import Comparison, Sample, compare
 from auditor.evidence.track import another_track
 from auditor.policy import Policy
@@ -41,7 +42,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Books:
-    """`texts` are of the tag that the claim rests on; `scores` of all tags."""
+    """`texts` are of the tag that the claim rests on; `scores` of all tags. `in_training` is the
+    line of a log that the claim equals if it equals none after training; `unlogged` are scores by
+    seed in submission.json that no log prints.
+    """
 
     described: JsonClaims | None = None
     check: ClaimCheck | None = None
@@ -51,6 +55,13 @@ class Books:
     differences: tuple[Difference, ...] = ()
     standing: Standing = Standing(problem="nothing was compared")
     script_bytes: int = 0
+    in_training: Metric | None = None
+    unlogged: tuple[Figure, ...] = ()
+
+    @property
+    def claimed(self) -> float:
+        """The claimed score in bits per byte; not a number where there is none."""
+        return self.check.claim.value if self.check is not None else math.nan
 
     @property
     def corrected_bpb(self) -> float | None:
@@ -64,16 +75,18 @@ def keep_books(submission: Submission, claims: Claims, policies: Iterable[Policy
     scores = scores_by_tag(claims)
     check = check_claim(described.val_bpb if described is not None else None, scores)
     basis = check.scores if check is not None else (scores[-1] if scores else None)
-    texts = tuple(scored_texts(claims, basis))
+    texts = tuple(scored_texts(claims, basis.metrics if basis is not None else ()))
     return Books(
         described=described,
         check=check,
         scores=tuple(scores),
         texts=texts,
-        runs=tuple(rows(submission, claims.logs, basis.tag if basis is not None else None)),
+        runs=tuple(rows(submission, claims.logs, basis)),
         differences=tuple(differences(claims.logs)),
         standing=_standing(submission, described, check, texts, policies),
         script_bytes=len(submission.main.data),
+        in_training=line_in_training(claims, check),
+        unlogged=tuple(unlogged(described.seed_bpb if described is not None else (), scores)),
     )
 
 

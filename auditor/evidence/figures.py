@@ -79,7 +79,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Block:
-    """A timed block of the evaluation, in seconds: `evaluation`, or `precompute` outside of it."""
+    """A timed block, in seconds: an `evaluation`, or outside of it `precompute` or `adaptation`."""
 
     name: str
     seconds: float
@@ -89,7 +89,8 @@ class Block:
 @dataclass(frozen=True)
 class RunFacts:
     """How a logged run went. `val_tokens` are those of the validation set as loaded; `reserve`
-    holds the seconds of the training window that are set aside for calibration.
+    holds the seconds of the training window that are set aside for calibration. `gates` counts the
+    positions at which an n-gram tilt let a gate decide, by the gate's name.
     """
 
     val_tokens: Figure | None = None
@@ -97,15 +98,16 @@ class RunFacts:
     reserve: Figure | None = None
     calibrations: tuple[Calibration, ...] = ()
     blocks: tuple[Block, ...] = ()
+    gates: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LogClaims:
     """One log. `path` is the file's path as shipped; `blob` is git's hash of it.
 
-    `train_stop` is the training clock in milliseconds where the wall-clock cap ended the loop;
-    `train_end` the highest training time that any line shows. `hardware` holds the lines that name
-    accelerators, one for each device of an `nvidia-smi` table. `settings` holds the
+    `train_stops` are the training clock in milliseconds where the wall-clock cap ended the loop,
+    one a run; `train_end` is the highest training time that any line shows. `hardware` holds the
+    lines that name accelerators, one for each device of an `nvidia-smi` table. `settings` holds the
     hyperparameter dump. `embedded_source` holds the first and last line of the script's source
     where the log repeats it; those lines are read for nothing else.
     """
@@ -116,7 +118,7 @@ class LogClaims:
     metrics: tuple[Metric, ...] = ()
     sizes: tuple[Size, ...] = ()
     seeds: tuple[Figure, ...] = ()
-    train_stop: Figure | None = None
+    train_stops: tuple[Figure, ...] = ()
     train_end: Figure | None = None
     world_size: Figure | None = None
     hardware: tuple[Evidence, ...] = ()
@@ -141,6 +143,11 @@ class LogClaims:
             return next(later, self.seeds[-1])
         opened = [seed for seed in self.seeds if seed.evidence.line <= line]
         return opened[-1] if opened else self.seeds[0]
+
+    @property
+    def train_stop(self) -> Figure | None:
+        """The training clock at the last stop."""
+        return self.train_stops[-1] if self.train_stops else None
 
     @property
     def last_metric(self) -> Metric | None:

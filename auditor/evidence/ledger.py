@@ -4,31 +4,24 @@ Everything is computed from figures that keep their lines, so a report can point
 here judges: rules do.
 """
 
-import math
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditor.evidence.figures import Claims, Figure, LogClaims, Metric
-from auditor.evidence.scored_bytes import TEXT_BYTES
+from auditor.evidence.scored_text import corrected_bpb, scored_texts
 
-# Of a logged loss and score, and of the text; by vocabulary. Bytes per token over the whole text.
-VOCABULARIES: Mapping[str, float] = {
-    "bytes": 1.0,
-    "1,024 tokens": 2.4359,
-    "8,192 tokens, case as tokens of their own": 3.1583,
-    "4,096 tokens": 3.3197,
-    "8,192 tokens": 3.7265,
-}
-SAME_VOCABULARY = 0.002
-BYTE_TOLERANCE = 0.001  # of the text's bytes: rounding, and a last sequence that is not whole
+SAME = 1e-4  # bits per byte: a line with four digits, and the exact one after it
+CORRECTED = 1e-4  # bits per byte: the text's bytes are known to a few thousand
 _PREFIX = re.compile(
     r"^(?:\[[^\]]{0,60}\]:?\s?|(?:info|debug)\b:?\s?|\d[\d:., T-]{5,30}\s)+", re.IGNORECASE
 )
 _EXACT = re.compile(r"[_ ]exact\b")
+_DIGITS = re.compile(r"\d+")
 _IN_TRAINING = re.compile(
-    r"^(?:>>> )?(?:step|\d+/\d+|s:\d|iter|epoch)|epoch \d|best_|temp_", re.IGNORECASE
+    r"^(?:>>> )?(?:step|\d+/\d+|s:\d|iter|epoch)|epoch \d|(?:^|:)best_|best_val|temp_(?:search|re)",
+    re.IGNORECASE,
 )
 _PER_RUN = re.compile(
     r"seed|run_?id|path|dir|file|log|time|rank|port|date|uuid|name|host|device|cache|pattern|world"
@@ -37,10 +30,19 @@ _PER_RUN = re.compile(
 
 @dataclass(frozen=True)
 class TagScores:
-    """The scores that logs print under one tag, one a run. Values in bits per byte."""
+    """The scores that logs print under one tag, one a run. Values in bits per byte.
+
+    `earlier` are lines that a later one of the same run takes the place of. `groups` are runs that
+    the submission itself sets apart: those whose scores submission.json lists by seed, and those
+    whose logs have one name but for numbers. `corrected` is the mean over the text's own bytes,
+    where all were divided by more.
+    """
 
     tag: str
     metrics: tuple[Metric, ...]
+    earlier: tuple[Metric, ...] = ()
+    groups: tuple[tuple[Metric, ...], ...] = ()
+    corrected: float | None = None
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -57,23 +59,37 @@ class TagScores:
         """Standard deviation over the runs, with n - 1; None for one run."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    def parts(self) -> Iterator["TagScores"]:
+        """Its groups, each as the scores of the same tag."""
+        return (TagScores(self.tag, group) for group in self.groups)
+
 
 @dataclass(frozen=True)
 class ClaimCheck:
     """A claimed score held against the logs, tag by tag.
 
     `basis` is `mean` or `run`, as the claim equals the mean of a tag's scores or the score of one
-    run; `none` if no tag gives it, and then `scores` are the last that the logs print.
+    run; `corrected`, if it equals their mean over the bytes that the text has; `none` if no tag
+    gives it, and then `scores` are the last that the logs print. `runs` is how many runs the tag
+    has, of which `scores` may be a group. `later` are the scores that take the place of a claimed
+    line further up.
     """
 
     claim: Figure
     basis: str
     scores: TagScores | None
+    runs: int = 0
+    later: TagScores | None = None
 
     @property
     def difference(self) -> float | None:
-        """The claim less the mean of the scores, in bits per byte."""
-        return self.claim.value - self.scores.mean if self.scores is not None else None
+        """The claim less the mean of the scores, in bits per byte; less the corrected mean where
+        the claim rests on that."""
+        if self.scores is None:
+            return None
+        if self.basis == "corrected" and self.scores.corrected is not None:
+            return self.claim.value - self.scores.corrected
+        return self.claim.value - self.scores.mean
 
     def words(self) -> str:
         """The outcome as a clause."""
@@ -81,11 +97,24 @@ class ClaimCheck:
             return "no log reports a score"
         runs = len(self.scores.values)
         tag = self.scores.tag or "no tag"
+        mean = f"mean {self.scores.mean:.6f}"
         if self.basis == "mean":
-            return f"the mean of {runs} runs under {tag!r}" if runs > 1 else f"the run of {tag!r}"
+            more = f", of {self.runs} in the logs" if self.runs > runs else ""
+            return (
+                f"the mean of {runs} runs under {tag!r}{more}"
+                if runs > 1
+                else f"the run of {tag!r}"
+            )
         if self.basis == "run":
-            return f"one of {runs} runs under {tag!r}, whose mean is {self.scores.mean:.6f}"
-        return f"no score in the logs; the last, {tag!r}, has mean {self.scores.mean:.6f}"
+            if self.later is None:
+                return f"one of {runs} runs under {tag!r}, whose mean is {self.scores.mean:.6f}"
+            return f"an earlier line under {tag!r}; the last has mean {self.later.mean:.6f}"
+        if self.basis == "corrected":
+            return (
+                f"what {tag!r} comes to over the bytes that the text has; the logs print {mean}, "
+                "over more"
+            )
+        return f"no score in the logs; the last, {tag!r}, has {mean}"
 
 
 @dataclass(frozen=True)
@@ -96,23 +125,6 @@ class Difference:
     values: tuple[tuple[str, int, str], ...]
 
 
-@dataclass(frozen=True)
-class ScoredText:
-    """Which text a score was divided by, as its loss in nats and its bits per byte imply."""
-
-    metric: Metric
-    per_token: float
-    total: float | None
-    vocabulary: str | None
-
-    @property
-    def correction(self) -> float | None:
-        """What the score must be multiplied by if it was of the whole text, with other bytes."""
-        if self.total is None or abs(self.total / TEXT_BYTES - 1) <= BYTE_TOLERANCE:
-            return None
-        return self.total / TEXT_BYTES
-
-
 def plain_tag(tag: str) -> str:
     """A tag without time stamps, ranks, and the mark of a line with more digits."""
     return _EXACT.sub("", _PREFIX.sub("", tag)).strip(" :")
@@ -121,9 +133,11 @@ def plain_tag(tag: str) -> str:
 def scores_by_tag(claims: Claims) -> list[TagScores]:
     """What the logs report after training, by tag, in the order in which tags are last printed.
 
-    Of `x` and `x_exact` the exact one stands; of several lines of a run under one tag the last.
+    Of `x` and `x_exact` the exact one stands; of several lines of a run under one tag the last; a
+    log that is shipped twice counts once.
     """
     found: dict[str, dict[tuple[str, float | None], Metric]] = {}
+    earlier: dict[str, list[Metric]] = {}
     for log in claims.logs:
         for metric in log.metrics:
             tag = plain_tag(metric.tag)
@@ -134,9 +148,42 @@ def scores_by_tag(claims: Claims) -> list[TagScores]:
             run = (log.path, seed.value if seed else None)
             own = found.pop(tag, {})
             if exact or run not in own or not _EXACT.search(own[run].tag):
+                if run in own and abs((own[run].val_bpb or 0.0) - metric.val_bpb) > SAME:
+                    earlier.setdefault(tag, []).append(own[run])
                 own[run] = metric
             found[tag] = own
-    return [TagScores(tag, tuple(own.values())) for tag, own in found.items()]
+    table = claims.submission_json.seed_bpb if claims.submission_json is not None else ()
+    made = []
+    for tag, own in found.items():
+        metrics = tuple(_once(own))
+        groups = tuple(_groups(metrics, [figure.value for figure in table]))
+        corrected = corrected_bpb(scored_texts(claims, metrics))
+        made.append(TagScores(tag, metrics, tuple(earlier.get(tag, ())), groups, corrected))
+    return made
+
+
+def _once(own: Mapping[tuple[str, float | None], Metric]) -> Iterator[Metric]:
+    """The scores of distinct runs: the same seed with the same score is the same run."""
+    seen = set()
+    for (path, seed), metric in own.items():
+        run = (path if seed is None else seed, metric.val_bpb)
+        if run not in seen:
+            seen.add(run)
+            yield metric
+
+
+def _groups(metrics: Sequence[Metric], table: Sequence[float]) -> Iterator[tuple[Metric, ...]]:
+    """The runs that a table by seed lists, and those whose logs are named alike."""
+    listed = []
+    for value in table:
+        near = (m for m in metrics if m not in listed and _equals(value, m))
+        listed.append(next(near, None))
+    if len(listed) > 1 and None not in listed:
+        yield tuple(metric for metric in listed if metric is not None)
+    alike: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        alike.setdefault(_DIGITS.sub("#", metric.evidence.path), []).append(metric)
+    yield from (tuple(own) for own in alike.values() if 1 < len(own) < len(metrics))
 
 
 def check_claim(claim: Figure | None, scores: list[TagScores]) -> ClaimCheck | None:
@@ -146,24 +193,55 @@ def check_claim(claim: Figure | None, scores: list[TagScores]) -> ClaimCheck | N
     if not scores:
         return ClaimCheck(claim, "none", None)
     latest = scores[::-1]
-    means = [own for own in latest if _is(claim.value, own.mean, own.values)]
-    if means:
-        nearest = min(means, key=lambda own: round(abs(own.mean - claim.value), 6))
-        return ClaimCheck(claim, "mean", nearest)
+    for candidates in (latest, [part for own in latest for part in own.parts()]):
+        means = [own for own in candidates if _is(claim.value, own.mean, own.values)]
+        if means:
+            nearest = min(means, key=lambda own: round(abs(own.mean - claim.value), 6))
+            runs = max(len(own.values) for own in scores if own.tag == nearest.tag)
+            return ClaimCheck(claim, "mean", nearest, runs)
     for own in latest:
-        if any(_is(claim.value, value, [value]) for value in own.values):
-            return ClaimCheck(claim, "run", own)
-    return ClaimCheck(claim, "none", latest[0])
+        if any(_equals(claim.value, metric) for metric in own.metrics):
+            return ClaimCheck(claim, "run", own, len(own.values))
+    for own in latest:
+        if line := next((m for m in reversed(own.earlier) if _equals(claim.value, m)), None):
+            return ClaimCheck(claim, "run", TagScores(own.tag, (line,)), later=own)
+    for own in latest:
+        if own.corrected is not None and abs(claim.value - own.corrected) <= CORRECTED:
+            return ClaimCheck(claim, "corrected", own, len(own.values))
+    return ClaimCheck(claim, "none", latest[0], len(latest[0].values))
 
 
-def _is(claim: float, score: float, values: Iterable[float]) -> bool:
+def line_in_training(claims: Claims, check: ClaimCheck | None) -> Metric | None:
+    """The last line in training whose score is a claim that no line after training has."""
+    if check is None or check.basis != "none":
+        return None
+    lines = (metric for log in claims.logs for metric in log.metrics)
+    training = [m for m in lines if _IN_TRAINING.search(plain_tag(m.tag))]
+    return next((m for m in reversed(training) if _equals(check.claim.value, m)), None)
+
+
+def unlogged(table: Iterable[Figure], scores: Sequence[TagScores]) -> Iterator[Figure]:
+    """The scores by seed of submission.json that no log prints, if any log prints scores."""
+    printed = [metric for own in scores for metric in (*own.metrics, *own.earlier)]
+    for figure in table if printed else ():
+        if not any(_equals(figure.value, metric) for metric in printed):
+            yield figure
+
+
+def _equals(claim: float, metric: Metric) -> bool:
+    return metric.val_bpb is not None and _is(claim, metric.val_bpb, [metric.val_bpb])
+
+
+def _is(claim: float, score: float, values: Sequence[float]) -> bool:
     return abs(score - claim) <= _rounding(claim, values)
 
 
-def _rounding(claim: float, values: Iterable[float]) -> float:
+def _rounding(claim: float, values: Sequence[float]) -> float:
     """Half a unit of the claim's last digit, and half of the finest value's; within 1e-5 and 5e-4,
-    for a claim of two digits equals too much."""
-    own = 0.51 * 10.0 ** -_decimals(claim) + 0.5 * 10.0 ** -max(map(_decimals, values))
+    for a claim of two digits equals too much. The mean of rounded scores is off by half a unit
+    more."""
+    units = 0.51 if len(values) == 1 else 1.02
+    own = units * 10.0 ** -_decimals(claim) + 0.5 * 10.0 ** -max(map(_decimals, values))
     return min(max(1e-5, own), 5e-4)
 
 
@@ -185,29 +263,3 @@ def differences(logs: Iterable[LogClaims]) -> list[Difference]:
             values = tuple((path, line, value) for path, (line, value) in sorted(own.items()))
             found.append(Difference(name, values))
     return found
-
-
-def scored_texts(claims: Claims, scores: TagScores | None) -> Iterator[ScoredText]:
-    """The text behind every score of a tag that has a loss in nats beside it."""
-    tokens = {log.path: log.run.val_tokens for log in claims.logs}
-    for metric in scores.metrics if scores is not None else ():
-        if metric.val_loss and metric.val_bpb and metric.val_loss > 0 and metric.val_bpb > 0:
-            per_token = metric.val_loss / metric.val_bpb / math.log(2)
-            count = tokens[metric.evidence.path]
-            total = per_token * count.value if count is not None else None
-            yield ScoredText(metric, per_token, total, _vocabulary(per_token))
-
-
-def corrected_bpb(texts: Iterable[ScoredText]) -> float | None:
-    """The mean of scores over the text's own bytes, if all of them were divided by others."""
-    known = []
-    for text in texts:
-        if text.correction is None or text.metric.val_bpb is None:
-            return None
-        known.append(text.correction * text.metric.val_bpb)
-    return statistics.fmean(known) if known else None
-
-
-def _vocabulary(per_token: float) -> str | None:
-    near = (n for n, v in VOCABULARIES.items() if abs(per_token / v - 1) <= SAME_VOCABULARY)
-    return next(near, None)

@@ -58,6 +58,12 @@ def read_log(file: SourceFile) -> LogClaims | Evidence:
     return _LogReader(file, text.splitlines()).claims(encoding)
 
 
+def log_lines(file: SourceFile) -> list[str]:
+    """The lines of a log, numbered from one as in its figures; none if it is no text."""
+    decoded = _decode(file.data)
+    return decoded[1].splitlines() if decoded is not None else []
+
+
 def _decode(data: bytes) -> tuple[str, str] | None:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", data.decode("utf-16", "replace")
@@ -78,7 +84,7 @@ class _LogReader:
         self.run_seeds: dict[int, Figure] = {}
         self.hardware: list[Evidence] = []
         self.settings: dict[str, Setting] = {}
-        self.train_stop: Figure | None = None
+        self.train_stops: list[Figure] = []
         self.train_end: Figure | None = None
         self.world_size: Figure | None = None
         self.run = RunReader()
@@ -101,7 +107,7 @@ class _LogReader:
             metrics=tuple(self.metrics),
             sizes=tuple(self.sizes),
             seeds=tuple((self.run_seeds or self.seeds).values()),
-            train_stop=self.train_stop,
+            train_stops=tuple(self.train_stops),
             train_end=self.train_end,
             world_size=self.world_size,
             hardware=tuple(self.hardware),
@@ -161,6 +167,6 @@ class _LogReader:
             return
         took = Figure(float(timed.group(1)) * MILLISECONDS[timed.group(2) or "ms"], evidence)
         if "stopping_early" in line:
-            self.train_stop = took
+            self.train_stops.append(took)
         if self.train_end is None or took.value > self.train_end.value:
             self.train_end = took

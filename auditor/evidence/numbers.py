@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditor.evidence.figures import Claims, LogClaims
-from auditor.evidence.ledger import check_claim, corrected_bpb, scored_texts, scores_by_tag
+from auditor.evidence.ledger import check_claim, scores_by_tag
+from auditor.evidence.scored_text import corrected_bpb, scored_texts
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked
 
-RESTS_ON = {"mean": "a mean", "run": "one run", "none": "no log"}
+RESTS_ON = {
+    "mean": "a mean",
+    "run": "one run",
+    "corrected": "a mean corrected for bytes",
+    "none": "no log",
+}
 # Named even where they are not known: their absence says something.
 EXPECTED = {"claimed bpb", "logged bytes, largest total"}
 
@@ -29,7 +35,8 @@ def numbers(
             found["claim rests on"] = RESTS_ON[check.basis]
             found["logged bpb, mean of the claim's tag"] = check.scores.mean
             found["logged bpb, deviation of the claim's tag"] = check.scores.deviation
-            found["bpb corrected for bytes"] = corrected_bpb(scored_texts(claims, check.scores))
+            texts = scored_texts(claims, check.scores.metrics)
+            found["bpb corrected for bytes"] = corrected_bpb(texts)
     metrics = [(log, log.last_metric) for log in claims.logs]
     found["logged bpb, last line"] = [m.val_bpb for _, m in metrics if m is not None]
     totals = [total for log in claims.logs if (total := logged_total(log)) is not None]

@@ -34,6 +34,13 @@ EVALUATION = re.compile(
 OUTSIDE = re.compile(
     rf"\bprecompute\w{{0,40}}outside\w{{0,40}}.{{0,40}}elapsed[=:]\s?{NUMBER}\s?(ms|s)\b"
 )
+# Of the training on validation tokens that stands outside of any evaluation's timer.
+ADAPTATION = re.compile(
+    rf"\b\w{{0,20}}ttt\w{{0,20}}\s?:\s?done\b.{{0,40}}?(?:\bin\s|time[=:]\s?|elapsed[=:]\s?)"
+    rf"{NUMBER}\s?(ms|s)\b",
+    re.IGNORECASE,
+)
+GATE = re.compile(r"\b([a-z]{1,20}_gate)=(\d{1,12})\b")
 NO_SETTING = re.compile(r"^\s{0,8}[A-Za-z_]{1,60}\s?[:=]\s?\S{1,80}$")
 
 
@@ -46,6 +53,7 @@ class RunReader:
         self.reserve: Figure | None = None
         self.calibrations: list[Calibration] = []
         self.blocks: list[Block] = []
+        self.gates: dict[str, Figure] = {}
         self.stopped = False
 
     def read(self, line: str, low: str, evidence: Evidence) -> None:
@@ -66,6 +74,10 @@ class RunReader:
         elif "eval" in low and (found := EVALUATION.search(line)):
             unit = found[2] or ("s" if "." in found[1] else "ms")
             self.blocks.append(Block("evaluation", _seconds(found[1], unit), evidence))
+        elif "ttt" in low and "bpb" not in low and (found := ADAPTATION.search(line)):
+            self.blocks.append(Block("adaptation", _seconds(found[1], found[2]), evidence))
+        if "_gate=" in low and "tilt" in low:
+            self.gates |= {n: Figure(int(count), evidence) for n, count in GATE.findall(line)}
 
     def _calibration(self, line: str, evidence: Evidence) -> None:
         if not CALIBRATION.search(line) or NO_SETTING.match(line):
@@ -87,6 +99,7 @@ class RunReader:
             self.reserve,
             tuple(self.calibrations),
             tuple(self.blocks),
+            dict(self.gates),
         )
 
 

@@ -32,6 +32,11 @@ class Test:
     statistic: float
     p: float
 
+    @property
+    def words(self) -> str:
+        """The p-value as a report quotes it."""
+        return f"p = {self.p:.2g}" if self.p >= SMALLEST_P else f"p < {SMALLEST_P:g}"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -52,7 +57,7 @@ class Comparison:
     def words(self) -> str:
         """What the tests say, as a clause."""
         margin = f"more than {self.margin:g} {self.unit}" if self.margin else "any gain"
-        shown = ", ".join(f"{test.name} {_p(test.p)}" for test in self.tests)
+        shown = ", ".join(f"{test.name} {test.words}" for test in self.tests)
         text = f"{margin}: gain {self.gain:+.5f} {self.unit}; {shown or 'one seed: no test'}"
         if self.gain <= self.margin:
             return f"{text}; no number of seeds would show it at this gain"
@@ -124,10 +129,6 @@ def _tests(own: Sample, row: Sample, excess: float, sigma: float) -> Iterator[Te
             yield Test("Welch t", t, float(special.stdtr(freedom, -t)))
     z = excess / (sigma * math.sqrt(1 / max(n, 1) + (1 / m if m else 0.0)))
     yield Test("z", z, float(special.ndtr(-z)))
-
-
-def _p(value: float) -> str:
-    return f"p = {value:.2g}" if value >= SMALLEST_P else f"p < {SMALLEST_P:g}"
 
 
 def seeds_needed(excess: float, sigma: float, alpha: float) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from auditor.evidence.figures import Figure, JsonClaims
 from auditor.evidence.json_lines import MAX_DEPTH, JsonError, Path, parse
+from auditor.evidence.track import NON_RECORD
 from auditor.finding import Evidence
 from auditor.submission.model import SourceFile
 
@@ -26,7 +27,31 @@ TOTAL_KEYS = (
 )
 CODE_KEYS = ("bytes_code", "code_bytes", "code_size_bytes")
 MODEL_KEYS = ("bytes_model", "model_bytes", "compressed_model_bytes")
-SEED_TABLES = ("seed_results", "seeds", "per_seed", "results", "runs")
+SEED_TABLES = (
+    "seed_results",
+    "per_seed",
+    "per_seed_results",
+    "seed_scores",
+    "seeds",
+    "results",
+    "runs",
+)
+# Tables of scores that a key of their own names, and an object for each seed at the top.
+SCORE_TABLE = re.compile(r"(?:val_)?bpbs?(?:_per|_by)?_seeds?|(?:per_)?seed_(?:val_)?bpbs?")
+ONE_SEED = re.compile(r"seed_?(\d{1,15})")
+EXACT_BPB = "val_bpb_exact"
+# Where a submission may say that it is no record, beside its track.
+KIND_KEYS = (
+    "type",
+    "submission_type",
+    "submission_kind",
+    "record_type",
+    "category",
+    "status",
+    "name",
+)
+OPENING_KEYS = ("blurb", "summary", "description", "notes")
+NO_RECORD_FLAGS = {"non_record": True, "record": False, "is_record": False}
 # A key with one of these words speaks of another score than the submitted one.
 OTHER_SCORE = re.compile(
     r"pre|std|delta|improve|baseline|gain|min|max|prior|sota|previous|before|diff|without|sem|var"
@@ -70,7 +95,7 @@ class _Reader:
             or self._first(k for k in self.top if k.startswith("bytes_model")),
             seeds=tuple(self._seeds()),
             seed_bpb=tuple(self._seed_scores()),
-            track=self._text("track"),
+            track=self._track(),
             hardware=self._text("hardware"),
             date=self._text("date"),
         )
@@ -131,22 +156,32 @@ class _Reader:
             yield (*path, key), child
             yield from self._walk((*path, key), child)
 
-    def _tables(self) -> Iterator[tuple[Path, Any, Any]]:
-        """The entries of the tables by seed: path, seed (or None) and value."""
-        for name in SEED_TABLES:
+    def _tables(self) -> Iterator[list[tuple[Path, Any, Any]]]:
+        """The tables by seed, each as entries: path, seed (or None) and value."""
+        scores = [name for name in self.top if SCORE_TABLE.fullmatch(name)]
+        for name in (*SEED_TABLES, *scores):
             table = self.top.get(name)
             if isinstance(table, dict):
-                for key, value in table.items():
-                    yield (name, key), re.sub(r"^seed[_ ]?", "", key), value
+                yield [
+                    ((name, key), re.sub(r"^seed[_ ]?", "", key), value)
+                    for key, value in table.items()
+                ]
             elif isinstance(table, list):
-                for index, value in enumerate(table):
-                    own = value if name == "seeds" else None
-                    seed = value.get("seed") if isinstance(value, dict) else own
-                    yield (name, index), seed, value
+                plain = name == "seeds"
+                yield [
+                    (
+                        (name, index),
+                        value.get("seed") if isinstance(value, dict) else value if plain else None,
+                        value,
+                    )
+                    for index, value in enumerate(table)
+                ]
+        single = [(key, ONE_SEED.fullmatch(key)) for key in self.top]
+        yield [((key,), found[1], self.top[key]) for key, found in single if found is not None]
 
     def _seeds(self) -> Iterator[Figure]:
         named: list[tuple[Path, Any]] = [(("seed",), self.top.get("seed"))]
-        named += [(path, seed) for path, seed, _ in self._tables()]
+        named += [(path, seed) for table in self._tables() for path, seed, _ in table]
         found: dict[float, Figure] = {}
         for path, seed in named:
             figure = self._figure(path, seed)
@@ -156,18 +191,37 @@ class _Reader:
                 found.setdefault(figure.value, Figure(int(figure.value), evidence))
         return iter(found.values())
 
-    def _seed_scores(self) -> Iterator[Figure]:
-        for path, _, value in self._tables():
-            if isinstance(value, dict):
-                for key in BPB_KEYS:
-                    figure = self._figure((*path, key), value.get(key))
-                    if figure is not None:
-                        yield figure
-                        break
-            elif path[0] != "seeds" or isinstance(value, float):
-                figure = self._figure(path, value)
-                if figure is not None:
-                    yield figure
+    def _seed_scores(self) -> list[Figure]:
+        """The scores of the longest table by seed that has any: others repeat or differ."""
+        tables = [
+            [figure for entry in table if (figure := self._seed_score(entry)) is not None]
+            for table in self._tables()
+        ]
+        return max(tables, key=len, default=[])
+
+    def _seed_score(self, entry: tuple[Path, Any, Any]) -> Figure | None:
+        path, seed, value = entry
+        if isinstance(value, dict):
+            figures = (self._figure((*path, key), value.get(key)) for key in (EXACT_BPB, *BPB_KEYS))
+            return next((figure for figure in figures if figure is not None), None)
+        if isinstance(seed, str) and not seed.isdecimal():  # a mean or deviation among them
+            return None
+        if path[0] != "seeds" or isinstance(value, float):
+            return self._figure(path, value)
+        return None
+
+    def _track(self) -> Evidence | None:
+        """The track; if the file says elsewhere that it is no record, what says so."""
+        said = [self._text(key) for key in ("track", *KIND_KEYS)]
+        openings = [self._text(key) for key in OPENING_KEYS]
+        said += [text for text in openings if text is not None and NON_RECORD.match(text.text)]
+        said += [
+            Evidence(self.path, self._line((key,)), f"non-record ({key}: {value})")
+            for key, value in NO_RECORD_FLAGS.items()
+            if self.top.get(key) is value
+        ]
+        none = (text for text in said if text is not None and NON_RECORD.search(text.text))
+        return next(none, said[0])
 
     def _text(self, key: str) -> Evidence | None:
         value = self.top.get(key)

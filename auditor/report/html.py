@@ -15,9 +15,10 @@ from auditor.dossier import Dossier
 from auditor.finding import Finding
 from auditor.program.events import Event
 from auditor.report import history, plots, review
+from auditor.report.layout import Cell
 from auditor.report.measured import masses
 from auditor.report.source_view import SourceView, code_row
-from auditor.report.tables import Cell, tables
+from auditor.report.tables import tables
 from auditor.report.text import html_text as _text
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from auditor.dossier import Dossier
 from auditor.finding import Audit
-from auditor.report.tables import Table, tables
+from auditor.report.layout import Table
+from auditor.report.tables import tables
 from auditor.report.view import DEFAULT, View
 
 

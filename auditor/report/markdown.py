@@ -12,7 +12,8 @@ from auditor.dossier import Dossier, Excerpt
 from auditor.finding import Evidence, Finding
 from auditor.program.what_ran import Decider
 from auditor.report import history, review
-from auditor.report.tables import Cell, tables
+from auditor.report.layout import Cell
+from auditor.report.tables import tables
 from auditor.report.text import code_block, code_span, markdown
 from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
 

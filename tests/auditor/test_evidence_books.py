@@ -121,8 +121,8 @@ def test_the_rows_of_the_runs_count_bytes_in_three_ways_and_seconds_by_block() -
     assert run.totals.shipped == 15_800_000 + len(SCRIPT)
     assert run.totals.packed == 15_800_000 + packed_bytes(SCRIPT)
     assert packed_bytes(SCRIPT) < len(SCRIPT)
-    assert run.code is not None
-    assert run.code.bytes == 4000
+    assert run.code == 4000
+    assert [size.bytes for size in run.codes] == [4000]
     assert (run.trained, run.calibration) == (599.5, 3.4)
     assert [(b.block.seconds, b.validation, b.needed) for b in run.blocks] == [
         (20.0, True, False),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from auditor.evidence.figures import JsonClaims
 from auditor.evidence.json_lines import JsonError, parse
 from auditor.evidence.submission_json import read_submission_json
+from auditor.evidence.track import another_track
 from auditor.finding import Evidence
 from auditor.submission.model import SourceFile
 
@@ -153,3 +154,39 @@ def test_a_trailing_brace_is_an_error_with_line_and_column() -> None:
     with pytest.raises(JsonError) as caught:
         parse('{"a": 1}\n}')
     assert (caught.value.line, caught.value.column) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"val_bpb_seeds": {"1": 1.1, "2": 1.2}}',
+        '{"val_bpb_per_seed": {"1": 1.1, "2": 1.2, "std": 0.07}}',
+        '{"val_bpb_by_seed": {"1": 1.1, "2": 1.2}, "bytes_total_by_seed": {"1": 5, "2": 6}}',
+        '{"per_seed_val_bpb": ["1.1", "1.2"]}',
+        '{"seed_bpbs": [1.1, 1.2]}',
+        '{"seed_1": {"val_bpb": 1.1}, "seed_2": {"val_bpb": 1.0, "val_bpb_exact": 1.2}}',
+        '{"seeds": [1, 2], "seed_results": {"1": {"val_bpb": 1.1}, "2": {"val_bpb": 1.2}}}',
+        '{"seeds": [{"seed": 1, "val_bpb": 1.1}, {"seed": 2, "val_bpb": 1.2}]}',
+    ],
+)
+def test_scores_by_seed_are_read_in_every_shape(text: str) -> None:
+    assert [figure.value for figure in claims(text).seed_bpb] == [1.1, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "record"),
+    [
+        ('{"track": "10min_16mb"}', True),
+        ('{"track": "10min_16mb", "blurb": "Better than every non-record run."}', True),
+        ('{"record": true, "type": "record"}', True),
+        ('{"track": "non-record-16mb"}', False),
+        ('{"type": "non-record"}', False),
+        ('{"status": "non_record_exploratory", "track": "10min"}', False),
+        ('{"name": "An idea (non-record)"}', False),
+        ('{"summary": "Non-record: an idea."}', False),
+        ('{"is_record": false}', False),
+        ('{"non_record": true}', False),
+    ],
+)
+def test_a_submission_may_say_in_many_places_that_it_is_no_record(text: str, record: bool) -> None:
+    assert another_track(claims(text), "records/a/train_gpt.py") is not record
