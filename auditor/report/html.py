@@ -7,12 +7,12 @@ nothing but this page's own style sheet stands behind that.
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 import auditor
 from auditor.dossier import Dossier
-from auditor.finding import Finding
 from auditor.program.events import Event
 from auditor.report import history, plots, review
 from auditor.report.layout import Cell
@@ -20,7 +20,7 @@ from auditor.report.measured import masses
 from auditor.report.source_view import SourceView, code_row
 from auditor.report.tables import tables
 from auditor.report.text import html_text as _text
-from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
+from auditor.report.view import DEFAULT, MENDED, Audience, View
 
 MAX_EVIDENCE = 8
 DIFF = {"+": "added", "-": "removed", "@": "dim"}
@@ -89,8 +89,9 @@ class _Page:
         self.view = view
         self.audit = dossier.audit
         self.prefix = f"s{number}"
-        self.spelled = [f for f in view.findings(self.audit) if f.status not in QUIET]
-        self.source = SourceView(dossier, self.prefix, self.spelled, view.excerpts)
+        self.spelled = review.spelled(dossier, view)
+        merged = [replace(own.first, evidence=own.evidence) for own in self.spelled]
+        self.source = SourceView(dossier, self.prefix, merged, view.excerpts)
         self._link = self.source.link
 
     def lines(self) -> Iterator[str]:
@@ -143,33 +144,46 @@ class _Page:
     def _answers(self) -> Iterator[str]:
         yield "<section><h2>The four questions</h2><ol class='answers'>"
         for answer in review.answers(self.dossier):
-            places = "".join(
-                f" {self._link(e.path, e.line)}" for f in answer.findings for e in f.evidence[:2]
-            )
+            places = "".join(f" {self._link(e.path, e.line)}" for e in answer.places)
+            more = [answer.question.consequence, *([answer.why] if answer.why else [])]
+            more += [f"precedent {', '.join(answer.precedents)}"] if answer.precedents else []
             yield (
-                f"<li>{_text(answer.question.text)} <b>{_text(answer.result)}</b> "
-                f"<span class='dim'>({_text(answer.question.consequence)})</span>{places}</li>"
+                f"<li>{_text(answer.question.text)} <b>{_text(answer.result)}</b>{places} "
+                f"<span class='dim'>({_text('; '.join(more))})</span></li>"
             )
         yield "</ol></section>"
 
     def _findings(self) -> Iterator[str]:
-        yield f"<section><h2>Findings</h2><p class='dim'>{_text(review.counts(self.audit))}</p>"
-        for index, finding in enumerate(self.spelled):
-            yield from self._finding(finding, index)
+        counted = review.counts(self.audit.findings)
+        yield f"<section><h2>Findings</h2><p class='dim'>{_text(counted)}</p>"
+        for index, spelled in enumerate(self.spelled):
+            yield from self._finding(spelled, index)
+        if reasons := review.undecided(self.dossier, self.view):
+            yield "<article class='unknown'><h3><span class='badge'>unknown</span> not decided</h3>"
+            yield "<ul>"
+            for reason, rules in reasons:
+                marked = " ".join(f"<code>{_text(rule)}</code>" for rule in rules)
+                yield f"<li>{marked} {_text(reason)}</li>"
+            yield "</ul></article>"
         yield "</section>"
 
-    def _finding(self, finding: Finding, index: int) -> Iterator[str]:
+    def _finding(self, spelled: review.Spelled, index: int) -> Iterator[str]:
+        finding = spelled.first
         status = finding.status.value
         yield f'<article class="{status}" id="{self.prefix}r{index}"><h3>'
         yield f'<span class="badge">{status}</span> '
         yield f"<code>{_text(finding.rule)}</code> "
         yield f"{_text(self.dossier.title(finding))}</h3>"
         yield f"<p>{_text(finding.reason)}</p>"
-        for excerpt in self.dossier.excerpts(finding.evidence[:MAX_EVIDENCE], around=3):
-            yield f'<p class="place">{self._link(excerpt.path, excerpt.hits[0])}</p>'
+        for excerpt in self.dossier.excerpts(spelled.evidence[:MAX_EVIDENCE], around=3):
+            place = self._link(excerpt.path, excerpt.hits[0])
+            if not excerpt.hits[0]:  # a file as a whole, and what is said of it
+                yield f'<p class="place">{place}: {_text(excerpt.lines[0][1])}</p>'
+                continue
+            yield f'<p class="place">{place}</p>'
             rows = (code_row(n, t, "hit" if n in excerpt.hits else "") for n, t in excerpt.lines)
             yield f'<pre tabindex="0">{"".join(rows)}</pre>'
-        if decided := [history.decided(self.dossier, v) for v in self.dossier.deciding(finding)]:
+        if decided := [history.decided(self.dossier, v) for v in spelled.deciding(self.dossier)]:
             marked = ", ".join(f"<code>{_text(text)}</code>" for text in decided)
             yield f"<p class='dim'>Runs with {marked}</p>"
         legal = self.dossier.legal(finding)
@@ -292,19 +306,18 @@ class _Page:
         """Two tables: the axes are never mixed."""
         names = ("rule", "status", "basis", "reason", "evidence", "precedent")
         head = "".join(f"<th>{name}</th>" for name in names)
-        for axis, findings in review.by_axis(self.dossier):
+        for axis, rulings in review.by_axis(self.dossier):
             yield f"<section><h2>{axis.value.capitalize()}: every rule</h2>"
             yield "<div class='wide' tabindex='0'><table class='rules'>"
             yield f"<thead><tr>{head}</tr></thead><tbody>"
-            for finding in findings:
-                status = finding.status
+            for own in rulings:
                 cells = (
-                    f"<code>{_text(finding.rule)}</code>",
-                    f'<span class="{status.name.lower()}">{status.value}</span>',
-                    finding.basis.value,
-                    _text(finding.reason),
-                    " ".join(self._link(e.path, e.line) for e in finding.evidence[:2]),
-                    _text(", ".join(finding.precedent)),
+                    f"<code>{_text(own.rule)}</code>",
+                    f'<span class="{own.status.name.lower()}">{own.status.value}</span>',
+                    own.basis,
+                    "<br>".join(map(_text, own.reasons)),
+                    " ".join(self._link(e.path, e.line) for e in own.evidence),
+                    _text(own.precedents),
                 )
                 yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
             yield "</tbody></table></div></section>"
@@ -312,7 +325,8 @@ class _Page:
     def _not_examined(self) -> Iterator[str]:
         if self.audit.not_examined:
             yield "<section><h2>Not examined</h2><ul>"
-            yield "".join(f"<li>{_text(text)}</li>" for text in self.audit.not_examined)
+            texts = review.not_examined(self.dossier)
+            yield "".join(f"<li>{_text(text)}</li>" for text in texts)
             yield "</ul></section>"
 
     def _again(self) -> Iterator[str]:

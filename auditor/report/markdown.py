@@ -1,11 +1,12 @@
 """The review, ready to be pasted as a comment on a pull request.
 
-It answers the four questions that reviewers of this challenge ask first, then gives the verdict on
-both axes, an advice with its condition, the numbers, and every rule. Nothing in it pings, links or
+It says the outcome in one line, the verdict on both axes and an advice with its condition, answers
+the four questions that reviewers of this challenge ask first, and then shows the findings, the
+numbers and every rule. Nothing in it pings, links or
 runs: what it quotes is code, and the rest is escaped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import auditor
 from auditor.dossier import Dossier, Excerpt
@@ -15,7 +16,7 @@ from auditor.report import history, review
 from auditor.report.layout import Cell
 from auditor.report.tables import tables
 from auditor.report.text import code_block, code_span, markdown
-from auditor.report.view import DEFAULT, MENDED, QUIET, Audience, View
+from auditor.report.view import DEFAULT, MENDED, Audience, View
 
 MAX_EVIDENCE = 4
 
@@ -31,7 +32,6 @@ def _review(dossier: Dossier, view: View) -> str:
     if view.audience is Audience.SUBMITTER:
         parts = [
             *_header(dossier),
-            *_verdict(dossier),
             *_findings(dossier, view),
             *_patches(dossier),
             *(_timeline(dossier, view) if view.history else []),
@@ -41,7 +41,6 @@ def _review(dossier: Dossier, view: View) -> str:
         parts = [
             *_header(dossier),
             *_answers(dossier),
-            *_verdict(dossier),
             *_findings(dossier, view),
             *_patches(dossier),
             *_figures(dossier),
@@ -68,7 +67,21 @@ def _header(dossier: Dossier) -> list[str]:
     )
     warning = history.override_warning(dossier)
     banner = [f"> **{markdown(warning)}**"] if warning is not None else []
-    return [f"### Audit of {code_span(name)}", *banner, "\n".join(rows)]
+    return [
+        f"### Audit of {code_span(name)}",
+        *banner,
+        f"**{markdown(review.outcome(audit))}**",
+        "\n".join([*_verdict(dossier), *rows]),
+    ]
+
+
+def _verdict(dossier: Dossier) -> list[str]:
+    audit = dossier.audit
+    return [
+        f"- validity: **{audit.validity.value}**",
+        f"- readiness: **{audit.readiness.value}**",
+        f"- recommendation: **{markdown(review.recommendation(dossier))}**",
+    ]
 
 
 def _answers(dossier: Dossier) -> list[str]:
@@ -76,42 +89,51 @@ def _answers(dossier: Dossier) -> list[str]:
     for number, answer in enumerate(review.answers(dossier), 1):
         line = f"{number}. {markdown(answer.question.text)} **{markdown(answer.result)}**"
         line += f" ({markdown(answer.question.consequence)})"
-        places = [_place(dossier, e) for f in answer.findings for e in f.evidence[:2]]
-        if places:
-            line += ": " + ", ".join(dict.fromkeys(places))
-        precedents = dict.fromkeys(p for f in answer.findings for p in f.precedent)
-        if precedents:
-            line += f"; precedent {markdown(', '.join(precedents))}"
+        if answer.places:
+            line += ": " + ", ".join(dict.fromkeys(_place(dossier, e) for e in answer.places))
+        if answer.why:
+            line += f": {markdown(answer.why)}"
+        if answer.precedents:
+            line += f"; precedent {markdown(', '.join(answer.precedents))}"
         lines.append(line)
     return ["#### The four questions", "\n".join(lines)]
 
 
-def _verdict(dossier: Dossier) -> list[str]:
-    audit = dossier.audit
-    lines = (
-        f"- validity: **{audit.validity.value}**: {review.OUTCOMES[audit.validity]}",
-        f"- readiness: **{audit.readiness.value}**: {review.READINESS[audit.readiness]}",
-        f"- recommendation: **{markdown(review.recommendation(dossier))}**",
-    )
-    return ["#### Verdict", "\n".join(lines)]
-
-
 def _findings(dossier: Dossier, view: View) -> list[str]:
     parts = []
-    for finding in view.findings(dossier.audit):
-        if finding.status in QUIET:  # these stand in the table of every rule
-            continue
+    for spelled in review.spelled(dossier, view):
+        finding = spelled.first
         title = markdown(dossier.title(finding))
         parts.append(f"**{finding.status.value} {code_span(finding.rule)}: {title}**")
         facts = ", ".join(review.basis(dossier, finding))
         parts.append(f"{markdown(finding.reason)} ({facts})")
-        for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
-            parts += [code_span(dossier.short(excerpt.place)), _quote(excerpt)]
-        if decided := [history.decided(dossier, v) for v in dossier.deciding(finding)]:
+        parts += _quotes(dossier, spelled.evidence)
+        if decided := [history.decided(dossier, v) for v in spelled.deciding(dossier)]:
             parts.append("Runs with " + ", ".join(code_span(text) for text in decided))
         if view.mends and finding.status in MENDED and dossier.legal(finding):
             parts.append(f"Legal: {markdown(dossier.legal(finding))}")
+    if reasons := review.undecided(dossier, view):
+        parts.append("**not decided**")
+        parts.append(
+            "\n".join(
+                f"- {', '.join(map(code_span, rules))}: {markdown(reason)}"
+                for reason, rules in reasons
+            )
+        )
     return ["#### Findings", *parts] if parts else []
+
+
+def _quotes(dossier: Dossier, evidence: Sequence[Evidence]) -> Iterator[str]:
+    """The lines of each place; of a file as a whole what is said of it."""
+    for excerpt in dossier.excerpts(evidence[:MAX_EVIDENCE]):
+        place = code_span(dossier.short(excerpt.place))
+        if excerpt.hits[0]:
+            yield place
+            yield _quote(excerpt)
+        else:
+            yield f"{place}: {markdown(excerpt.lines[0][1])}"
+    if len(evidence) > MAX_EVIDENCE:
+        yield f"and {len(evidence) - MAX_EVIDENCE} more places"
 
 
 def _patches(dossier: Dossier) -> list[str]:
@@ -197,16 +219,18 @@ def _cell(dossier: Dossier, cell: Cell, first: Cell) -> str:
 def _rules(dossier: Dossier) -> list[str]:
     """Two tables: the axes are never mixed."""
     parts = []
-    for axis, findings in review.by_axis(dossier):
+    for axis, rulings in review.by_axis(dossier):
         rows = ["| rule | status | basis | evidence | precedent |", "|---|---|---|---|---|"]
-        for finding in findings:
-            places = ", ".join(_place(dossier, e, in_table=True) for e in finding.evidence[:2])
+        for own in rulings:
+            places = ", ".join(_place(dossier, e, in_table=True) for e in own.evidence)
             rows.append(
-                f"| {code_span(finding.rule, True)} | {finding.status.value} "
-                f"| {finding.basis.value} | {places} | {markdown(', '.join(finding.precedent))} |"
+                f"| {code_span(own.rule, True)} | {own.status.value} | {own.basis} "
+                f"| {places} | {markdown(own.precedents)} |"
             )
-        parts += [f"#### {axis.value.capitalize()}: every rule", "\n".join(rows)]
-    return [*parts, f"{review.counts(dossier.audit)}."] if parts else []
+        counted = review.counts(finding for own in rulings for finding in own.findings)
+        summary = f"<details><summary>every rule: {counted}</summary>"
+        parts += [f"#### {axis.value.capitalize()}", summary, "\n".join(rows), "</details>"]
+    return parts
 
 
 def _witnesses(dossier: Dossier) -> list[str]:
@@ -223,7 +247,7 @@ def _name(dossier: Dossier, finding: Finding) -> str:
 
 
 def _not_examined(dossier: Dossier) -> list[str]:
-    lines = [f"- {markdown(text)}" for text in dossier.audit.not_examined]
+    lines = [f"- {markdown(text)}" for text in review.not_examined(dossier)]
     return ["#### Not examined", "\n".join(lines)] if lines else []
 
 

@@ -2,14 +2,25 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from auditor.dossier import Dossier
-from auditor.finding import Audit, Axis, Finding, Readiness, Status, Validity
+from auditor.finding import (
+    Audit,
+    Axis,
+    Basis,
+    Evidence,
+    Finding,
+    Readiness,
+    Status,
+    Validity,
+)
 from auditor.policy import Weight
 from auditor.program.events import Kind
-from auditor.report.view import QUIET, SHOWN_ORDER
+from auditor.program.what_ran import Variable
+from auditor.report.view import QUIET, SHOWN_ORDER, View
 
 OUTCOMES = {
     Validity.INVALID: "the score does not stand under these rules",
@@ -36,11 +47,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question, with the findings that it rests on."""
+    """The answer to a question, with the findings that it rests on, and places to look at. `why`
+    says why it is unknown, or is empty.
+    """
 
     question: Question
     result: str
     findings: tuple[Finding, ...]
+    places: tuple[Evidence, ...] = ()
+    why: str = ""
+
+    @property
+    def precedents(self) -> tuple[str, ...]:
+        """What its findings cite, each once."""
+        return tuple(dict.fromkeys(p for f in self.findings for p in f.precedent))
 
 
 SCORE_FIRST = Question(
@@ -80,38 +100,106 @@ NO_RULE = "not examined: this version has no rule for it"
 
 def answers(dossier: Dossier) -> list[Answer]:
     """The four questions, answered from the findings; whether anything is trained on validation
-    tokens at all, from the timeline."""
-    audit = dossier.audit
-    found = []
-    for question in QUESTIONS:
-        findings = [f for f in audit.findings if f.rule in question.rules]
-        if not findings:
-            found.append(Answer(question, NO_RULE, ()))
-            continue
-        order = (*SHOWN_ORDER, *QUIET)
-        gravest = min((f.status for f in findings), key=order.index)
-        wording = {**COMMON_ANSWERS, **question.answers}
-        if question is SCORE_FIRST and _trains_on_no_validation_token(dossier):
+    tokens at all, and where, from the timeline."""
+    return [_answer(dossier, question) for question in QUESTIONS]
+
+
+def _answer(dossier: Dossier, question: Question) -> Answer:
+    findings = [f for f in dossier.audit.findings if f.rule in question.rules]
+    # A probe that could not look leaves standing what reading the code has shown.
+    findings = [f for f in findings if not _mute(f)] or findings
+    if not findings:
+        return Answer(question, NO_RULE, ())
+    order = (*SHOWN_ORDER, *QUIET)
+    gravest = min((f.status for f in findings), key=order.index)
+    chosen = tuple(f for f in findings if f.status == gravest)
+    wording = {**COMMON_ANSWERS, **question.answers}
+    places = dict.fromkeys(e for f in chosen for e in f.evidence[:2])
+    if question is SCORE_FIRST and gravest is Status.PASS:
+        adapted = _score_and_training(dossier)
+        if adapted is None:
             wording[Status.PASS] = question.answers[Status.NOT_APPLICABLE]
-        found.append(
-            Answer(
-                question,
-                wording[gravest],
-                tuple(finding for finding in findings if finding.status == gravest),
+        else:
+            places = dict.fromkeys((*adapted, *places))
+    why = "; ".join(dict.fromkeys(f.reason for f in chosen)) if gravest is Status.UNKNOWN else ""
+    return Answer(question, wording[gravest], chosen, tuple(places), why)
+
+
+def _mute(finding: Finding) -> bool:
+    return finding.status is Status.UNKNOWN and finding.basis is Basis.DYNAMIC
+
+
+def _score_and_training(dossier: Dossier) -> tuple[Evidence, ...] | None:
+    """Where validation tokens are scored by weights that were trained on others, and where these
+    are trained. None if the timeline is known and trains on no validation token."""
+    timeline = dossier.run.timeline
+    trained = [
+        event
+        for event in timeline
+        if event.kind is Kind.TRAIN and any(span.split == "validation" for span in event.spans)
+    ]
+    if timeline and not trained:
+        return None
+    scored = [event for event in timeline if event.kind is Kind.SCORE and event.known]
+    lines = [event.line for events in (scored, trained) for event in events[:1]]
+    return tuple(Evidence(line.path, line.line, line.text) for line in lines)
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A finding that a report spells out, with those that say the same of other places."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def first(self) -> Finding:
+        """The one whose words stand for all."""
+        return self.findings[0]
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The places of all, each once."""
+        return tuple(dict.fromkeys(e for finding in self.findings for e in finding.evidence))
+
+    def deciding(self, dossier: Dossier) -> list[Variable]:
+        """The variables that decide whether any of the lines runs."""
+        found = [v for finding in self.findings for v in dossier.deciding(finding)]
+        return list({variable.name: variable for variable in found}.values())
+
+
+def spelled(dossier: Dossier, view: View) -> list[Spelled]:
+    """What a report spells out: every finding that says something of a place or decides it."""
+    groups: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in view.findings(dossier.audit):
+        if finding.status not in QUIET and not _placeless(finding):
+            words = (
+                finding.rule,
+                finding.status,
+                finding.basis,
+                finding.reason,
+                finding.confidence,
             )
-        )
-    return found
+            same = None if finding.witness is None else id(finding)
+            groups.setdefault((*words, dossier.title(finding), same), []).append(finding)
+    return [Spelled(tuple(own)) for own in groups.values()]
 
 
-def _trains_on_no_validation_token(dossier: Dossier) -> bool:
-    """True if the timeline is known and no training in it touches the validation split."""
-    trained = {
-        span.split
-        for event in dossier.run.timeline
-        if event.kind is Kind.TRAIN
-        for span in event.spans
-    }
-    return bool(dossier.run.timeline) and "validation" not in trained
+def undecided(dossier: Dossier, view: View) -> list[tuple[str, tuple[str, ...]]]:
+    """Why something could not be decided, and the rules that it concerns."""
+    groups: dict[str, list[str]] = {}
+    for finding in view.findings(dossier.audit):
+        if _placeless(finding):
+            groups.setdefault(finding.reason, []).append(finding.rule)
+    return [(reason, tuple(dict.fromkeys(rules))) for reason, rules in groups.items()]
+
+
+def _placeless(finding: Finding) -> bool:
+    return finding.status is Status.UNKNOWN and not finding.evidence
+
+
+def not_examined(dossier: Dossier) -> list[str]:
+    """What the audit did not look at, with paths as seen from the script's folder."""
+    return [text.removeprefix(dossier.folder) for text in dossier.audit.not_examined]
 
 
 def recommendation(dossier: Dossier) -> str:
@@ -162,21 +250,62 @@ def outcome(audit: Audit) -> str:
     return words[0].upper() + words[1:]
 
 
-def counts(audit: Audit) -> str:
+def counts(findings: Iterable[Finding]) -> str:
     """How many findings there are of each status, in words."""
-    tally = Counter(finding.status for finding in audit.findings)
+    tally = Counter(finding.status for finding in findings)
     parts = [f"{tally[s]} {s.value}" for s in (*SHOWN_ORDER, *QUIET) if tally[s]]
     return ", ".join(parts) or "no findings"
 
 
-def by_axis(dossier: Dossier) -> list[tuple[Axis, list[Finding]]]:
-    """Every finding under the question that it answers, by rule; axes without one are left out."""
+@dataclass(frozen=True)
+class Ruling:
+    """What one rule says with one status: a row of a report's table of rules."""
+
+    rule: str
+    status: Status
+    findings: tuple[Finding, ...]
+
+    @property
+    def basis(self) -> str:
+        """From where it is known."""
+        return ", ".join(dict.fromkeys(finding.basis.value for finding in self.findings))
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The first places of its findings, each once."""
+        return tuple(dict.fromkeys(e for own in self.findings for e in own.evidence[:2]))[:4]
+
+    @property
+    def precedents(self) -> str:
+        """What its findings cite, each once."""
+        return ", ".join(dict.fromkeys(p for own in self.findings for p in own.precedent))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What its findings say, each once."""
+        return tuple(dict.fromkeys(finding.reason for finding in self.findings))
+
+
+def by_axis(dossier: Dossier) -> list[tuple[Axis, list[Ruling]]]:
+    """What every rule says under the question that it answers, if it says anything: where one
+    way of looking does not apply and another does, the latter. Axes without a rule are left out."""
     axes = {rule.id: rule.axis for rule in dossier.rules}
-    found = [
-        (axis, [f for f in dossier.audit.findings if axes.get(f.rule, Axis.VALIDITY) is axis])
-        for axis in Axis
-    ]
-    return [(axis, sorted(own, key=lambda f: f.rule)) for axis, own in found if own]
+    order = (*SHOWN_ORDER, *QUIET)
+    found = []
+    for axis in Axis:
+        groups: dict[tuple[str, Status], list[Finding]] = {}
+        for finding in dossier.audit.findings:
+            if axes.get(finding.rule, Axis.VALIDITY) is axis:
+                groups.setdefault((finding.rule, finding.status), []).append(finding)
+        telling = {rule for rule, status in groups if status is not Status.NOT_APPLICABLE}
+        rulings = [
+            Ruling(rule, status, tuple(own))
+            for (rule, status), own in groups.items()
+            if status is not Status.NOT_APPLICABLE or rule not in telling
+        ]
+        rulings.sort(key=lambda ruling: (ruling.rule, order.index(ruling.status)))
+        found.append((axis, rulings))
+    return [(axis, rulings) for axis, rulings in found if rulings]
 
 
 def figure(name: str, value: Any) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 import auditor
 from auditor.dossier import Dossier, Excerpt
-from auditor.finding import Finding, Readiness, Status, Validity
+from auditor.finding import Readiness, Status, Validity
 from auditor.program.events import Kind
 from auditor.program.what_ran import Decider
 from auditor.report import history, review
@@ -135,8 +135,13 @@ def _report(dossier: Dossier, view: View, width: int) -> list[RenderableType]:
     if (warning := history.override_warning(dossier)) is not None:
         parts += ["", Text(visible(warning), style="bold yellow")]
     parts.append("")
-    for finding in view.findings(audit):
-        parts += _finding(dossier, finding, view)
+    for spelled in review.spelled(dossier, view):
+        parts += _finding(dossier, spelled, view)
+    parts += _undecided(dossier, view)
+    for finding in (f for f in view.findings(audit) if f.status in QUIET):
+        # The title names a fault that is not there.
+        head = Text(f"{finding.status.value}[{finding.rule}]", style=STYLES[finding.status])
+        parts.append(head.append(f": {visible(finding.reason, 2000)}", "default"))
     if view.audience is Audience.AUDITOR:
         parts.append("")
     parts += _patches(dossier, view)
@@ -149,25 +154,23 @@ def _report(dossier: Dossier, view: View, width: int) -> list[RenderableType]:
     return parts
 
 
-def _finding(dossier: Dossier, finding: Finding, view: View) -> list[RenderableType]:
+def _finding(dossier: Dossier, spelled: review.Spelled, view: View) -> list[RenderableType]:
+    finding = spelled.first
     style = STYLES[finding.status]
-    if finding.status in QUIET:  # the title names a fault that is not there
-        head = Text(f"{finding.status.value}[{finding.rule}]", style=style)
-        return [head.append(f": {visible(finding.reason, 2000)}", "default")]
     head = Text.assemble(
         (f"{finding.status.value}[{finding.rule}]", style),
         (f": {visible(dossier.title(finding))}", "bold"),
     )
     parts: list[RenderableType] = [head, _indented(finding.reason)]
-    for excerpt in dossier.excerpts(finding.evidence[:MAX_EVIDENCE]):
+    for excerpt in dossier.excerpts(spelled.evidence[:MAX_EVIDENCE]):
         parts += _quoted(dossier, excerpt, style)
-    if len(finding.evidence) > MAX_EVIDENCE:
-        more = len(finding.evidence) - MAX_EVIDENCE
+    if len(spelled.evidence) > MAX_EVIDENCE:
+        more = len(spelled.evidence) - MAX_EVIDENCE
         parts.append(Text(f"  and {more} more places", style="dim"))
     facts = review.basis(dossier, finding)
     if finding.precedent:
         facts.append("precedent " + ", ".join(visible(p) for p in finding.precedent))
-    decided = [history.decided(dossier, variable) for variable in dossier.deciding(finding)]
+    decided = [history.decided(dossier, variable) for variable in spelled.deciding(dossier)]
     if decided:
         parts.append(_indented(f"runs with {', '.join(decided)}", "dim"))
     parts.append(_indented("; ".join(facts), "dim"))
@@ -180,14 +183,23 @@ def _finding(dossier: Dossier, finding: Finding, view: View) -> list[RenderableT
     return parts
 
 
+def _undecided(dossier: Dossier, view: View) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for reason, rules in review.undecided(dossier, view):
+        head = Text(f"{Status.UNKNOWN.value}[{' '.join(rules)}]", style=STYLES[Status.UNKNOWN])
+        parts.append(head.append(f": {visible(reason, 2000)}", "default"))
+    return [*parts, ""] if parts else []
+
+
 def _indented(text: str, style: str = "") -> Padding:
     return Padding(Text(visible(text, 2000), style=style), (0, 0, 0, 2))
 
 
 def _quoted(dossier: Dossier, excerpt: Excerpt, style: str) -> list[RenderableType]:
-    parts: list[RenderableType] = [
-        Text(f"  --> {visible(dossier.short(excerpt.place))}", style="blue")
-    ]
+    place = Text(f"  --> {visible(dossier.short(excerpt.place))}", style="blue")
+    if not excerpt.hits[0]:  # a file as a whole, and what is said of it
+        return [place.append(f": {visible(excerpt.lines[0][1])}", "default")]
+    parts: list[RenderableType] = [place]
     for number, text in excerpt.lines:
         own = number in excerpt.hits
         shown = Text(no_wrap=True, overflow="ellipsis")
@@ -289,11 +301,13 @@ def _numbers(dossier: Dossier) -> list[RenderableType]:
 
 def _footer(dossier: Dossier, view: View) -> list[RenderableType]:
     audit = dossier.audit
-    parts: list[RenderableType] = ["", Text(review.counts(audit))]
+    parts: list[RenderableType] = ["", Text(review.counts(audit.findings))]
     parts += [Text(f"not shown: {text}", style="dim") for text in view.hidden(audit)]
     if audit.not_examined and view.audience is not Audience.SUBMITTER:
         parts.append(Text("not examined:"))
-        parts += [Padding(Text(f"- {visible(t)}"), (0, 0, 0, 2)) for t in audit.not_examined]
+        parts += [
+            Padding(Text(f"- {visible(t)}"), (0, 0, 0, 2)) for t in review.not_examined(dossier)
+        ]
     parts.append(
         Text(
             f"auditor {auditor.__version__}, policy {audit.policy}, rules {dossier.rules_version}",

@@ -119,16 +119,16 @@ def test_the_terminal_report_in_full() -> None:
     assert terminal.render([dossier()]) == TERMINAL
 
 
-def test_the_review_answers_the_four_questions_first() -> None:
+def test_the_review_says_the_outcome_and_answers_the_four_questions_first() -> None:
     text = markdown.render([dossier()])
+    assert text.split("\n\n")[1] == f"**{review.outcome(dossier().audit)}**"
     sections = re.findall(r"^#### (.*)$", text, re.MULTILINE)
     assert sections == [
         "The four questions",
-        "Verdict",
         "Findings",
         "Numbers",
-        "Validity: every rule",
-        "Readiness: every rule",
+        "Validity",
+        "Readiness",
         "Witnesses",
         "Not examined",
         "Run it again",
