@@ -1,6 +1,6 @@
 """Tables as every format shows them: cells are text, with the place that it was read from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditor.finding import Evidence
 
@@ -33,6 +33,16 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+
+    def without_empty_columns(self) -> "Table":
+        """The same, but for columns in which no row has anything."""
+        kept = [n for n in range(len(self.head)) if any(own[n].text for own in self.rows)]
+        if not self.rows or len(kept) == len(self.head):
+            return self
+        head = tuple(self.head[n] for n in kept)
+        return replace(
+            self, head=head, rows=tuple(tuple(own[n] for n in kept) for own in self.rows)
+        )
 
 
 NO_TABLE = Table("", (), ())

@@ -62,7 +62,7 @@ def seconds_by_run(books: Books) -> Table:
             *_name(run),
             Cell(_tenths(run.trained), run.stop.evidence) if run.stop is not None else "",
             _tenths(run.calibration),
-            _tenths(run.evaluated),
+            _tenths(run.evaluated) or ("not timed" if run.blocks else ""),
             _tenths(run.evaluated_with_all),
         )
         for run in books.runs

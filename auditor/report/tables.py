@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from auditor.dossier import Dossier
 from auditor.evidence.books import Books
+from auditor.evidence.ledger import SAME, TagScores
 from auditor.evidence.scored_bytes import TEXT_BYTES
 from auditor.evidence.scored_text import BYTE_TOLERANCE
 from auditor.evidence.significance import Comparison
@@ -32,7 +33,7 @@ def tables(dossier: Dossier) -> list[Table]:
         _settings(books),
         _standing(dossier),
     )
-    return [table for table in made if table.rows or table.notes]
+    return [table.without_empty_columns() for table in made if table.rows or table.notes]
 
 
 def _score(dossier: Dossier) -> Table:
@@ -128,7 +129,8 @@ def _tags(books: Books) -> Table:
     shown = [
         own
         for own in books.scores
-        if (chosen is not None and own.tag == chosen.tag) or 2 * len(own.values) >= runs
+        if (chosen is not None and own.tag == chosen.tag)
+        or (2 * len(own.values) >= runs and not _printed_again(own, books))
     ]
     rows = []
     for own in shown[-MAX_TAGS:]:
@@ -140,7 +142,7 @@ def _tags(books: Books) -> Table:
         place = own.metrics[0].evidence
         rows.append(row(name, Cell(values + more, place), f"{own.mean:.6f}", deviation))
     hidden = len(books.scores) - len(rows)
-    notes = [f"{hidden} more tags in the logs."] if hidden else []
+    notes = [f"{hidden} more {'tag' if hidden == 1 else 'tags'} in the logs."] if hidden else []
     if books.unlogged:
         scores = ", ".join(f"{figure.value:.8g}" for figure in books.unlogged)
         notes.append(f"submission.json lists scores by seed that no log prints: {scores}.")
@@ -152,6 +154,16 @@ def _tags(books: Books) -> Table:
         )
     head = ("tag", "by run", "mean", "deviation")
     return Table("Scores in the logs", head, tuple(rows), tuple(notes))
+
+
+def _printed_again(own: TagScores, books: Books) -> bool:
+    """Whether a later tag has the same scores, as a summary has those of the lines above it."""
+    later = books.scores[books.scores.index(own) + 1 :]
+    return any(
+        len(other.values) == len(own.values)
+        and all(abs(a - b) <= SAME for a, b in zip(own.values, other.values, strict=True))
+        for other in later
+    )
 
 
 def _settings(books: Books) -> Table:

@@ -216,3 +216,22 @@ def test_fingerprints_devices_and_gates_stand_in_a_table() -> None:
     assert pairs["positions that within_gate decides"] == "1,234,567"
     assert pairs["positions that word_gate decides"] == "0"
     assert not any("smear_gate" in text for text in table)
+
+
+def test_no_column_is_empty_and_no_score_stands_twice() -> None:
+    text = (
+        "seed: 1\nquantized val_loss:1.8 val_bpb:1.2\n"
+        "sliding:done val_loss:1.7 val_bpb:1.100001\nfinal val_loss:1.7 val_bpb:1.1\n"
+    )
+    kept = books({"val_bpb": 1.1}, {"train.log": text})
+    audit = Audit(
+        1, "ab" * 20, "a.py", "cd" * 20, Validity.VALID, Readiness.READY, "p", 0.0, findings=()
+    )
+    found = {table.title: table for table in tables(Dossier(audit, books=kept))}
+    scores = found["Scores in the logs"]
+    assert scores.head == ("tag", "by run", "mean")
+    assert [own[0].text for own in scores.rows] == ["quantized", "final (claimed)"]
+    assert "1 more tag in" in scores.notes[0]
+    for table in found.values():
+        for column in range(len(table.head)):
+            assert not table.rows or any(own[column].text for own in table.rows)
