@@ -58,8 +58,9 @@ def _header(dossier: Dossier) -> list[str]:
     audit = dossier.audit
     name = dossier.folder.rstrip("/").rpartition("/")[2] or audit.path
     rows = [f"- script: {code_span(audit.path)}, blob {code_span(audit.blob or 'unknown')}"]
-    if audit.pr is not None:
-        rows.insert(0, f"- pull request {audit.pr}, head {code_span(audit.head or '')}")
+    if audit.head is not None:
+        pull = f"pull request {audit.pr}, " if audit.pr is not None else ""
+        rows.insert(0, f"- {pull}head {code_span(audit.head)}")
     rows += [f"- {markdown(step)}" for step in dossier.packing]
     rows.append(
         f"- auditor {auditor.__version__}, policy {code_span(audit.policy)}, "

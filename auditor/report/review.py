@@ -327,6 +327,8 @@ def rerun(dossier: Dossier) -> str:
         flags += f" --set {shlex.quote(f'{name}={value}')}"
     if audit.pr is not None and audit.head is not None:
         target = f"--repo CLONE --pr {audit.pr} --at {audit.head}"
+    elif audit.head is not None:
+        target = f"--repo CLONE --base BASE --at {audit.head}"
     else:
         target = shlex.quote(audit.path)
     return f"auditor audit {target}{flags} --policy {audit.policy}"

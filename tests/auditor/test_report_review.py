@@ -101,3 +101,14 @@ def test_a_rule_has_one_row_a_status_and_none_where_it_only_does_not_apply() -> 
     assert [(r.rule, r.status, r.basis) for r in rulings] == [("C3", Status.PASS, "static, log")]
     ((_, alone),) = review.by_axis(case(absent))
     assert [r.status for r in alone] == [Status.NOT_APPLICABLE]
+
+
+def test_a_commit_without_a_pull_request_is_named_too() -> None:
+    """As the action audits it: by the commits that its event names."""
+    pushed = replace(case(PASSES), audit=replace(case(PASSES).audit, pr=None))
+    text = markdown.render([pushed])
+    assert f"- head `{'ab' * 20}`" in text
+    assert f"auditor audit --repo CLONE --base BASE --at {'ab' * 20} --policy p" in text
+    lone = replace(case(PASSES), audit=replace(case(PASSES).audit, pr=None, head=None))
+    assert "auditor audit a/train_gpt.py --policy p" in markdown.render([lone])
+    assert "- head" not in markdown.render([lone])
