@@ -131,14 +131,18 @@ def measure(repo: Path, at: str | None = None) -> Catalogue:
 
 
 def seed_scores(submission: Submission) -> tuple[float, ...]:
-    """The scores by seed in bits per byte: of submission.json, else of the tag that it claims."""
+    """The scores by seed in bits per byte: of the runs that the claim is the mean of, for logs have
+    all digits; else as submission.json lists them; else of the tag that the logs print last."""
     claims = read_claims(submission)
     described = claims.submission_json
-    if described is not None and len(described.seed_bpb) > 1:
-        return tuple(figure.value for figure in described.seed_bpb)
     claim = described.val_bpb if described is not None else None
     check = check_claim(claim, scores_by_tag(claims))
-    return check.scores.values if check is not None and check.scores is not None else ()
+    logged = check.scores.values if check is not None and check.scores is not None else ()
+    if check is not None and check.basis == "mean" and len(logged) > 1:
+        return logged
+    if described is not None and len(described.seed_bpb) > 1:
+        return tuple(figure.value for figure in described.seed_bpb)
+    return logged
 
 
 def _board(

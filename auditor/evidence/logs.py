@@ -30,6 +30,17 @@ SIZE = re.compile(
     r"[ _]{0,2}\(?([a-z0-9+_. -]{0,40}?)\)?\s{0,4}[:=]\s{0,4}(\d[\d,_]{0,20})\s?(?:bytes|b)\b",
     re.IGNORECASE,
 )
+# One line for all three, or the total against the limit: of what is shipped, so of a packed model.
+TRIO = re.compile(
+    r"\b(?:model|compressed_model_bytes)[:=]\s?(\d{4,9})\s{1,4}code(?:_bytes)?[:=]\s?(\d{2,9})"
+    r"\s{1,4}total(?:_artifact)?(?:_bytes)?[:=]\s?(\d{4,9})\b",
+    re.IGNORECASE,
+)
+BUDGET = re.compile(r"\bbudget:(\d{4,9})/16000000\b")
+SHIPPED = "as shipped"
+PLAIN_SIZE = re.compile(
+    r"(total submission|total|code)\s?:\s?(\d[\d,_]{0,20})\s?bytes\b", re.IGNORECASE
+)
 SIZE_KINDS: dict[str, SizeKind] = {"serialized model": "model", "code size": "code"}
 SETTING = re.compile(r"\s{1,8}([a-z][a-z0-9_]{0,60}): (.{1,200})")
 GPU_ROW = re.compile(r"\|\s{1,8}\d{1,3}\s{1,4}(?:NVIDIA|Tesla|AMD)\s.{2,60}\|")
@@ -135,6 +146,8 @@ class _LogReader:
             self._read_times(line, evidence)
         if "size" in low or "serialized model" in low:
             self._read_sizes(line, evidence)
+        elif "code" in low or "total" in low or "budget" in low:
+            self._read_plain_sizes(line, evidence)
         if "seed" in low:
             self._read_seeds(line, evidence)
         if any(word in low for word in GPU_WORDS) and (
@@ -155,6 +168,19 @@ class _LogReader:
         world = WORLD_SIZE.search(line)
         if world and self.world_size is None:
             self.world_size = Figure(int(world.group(1)), evidence)
+
+    def _read_plain_sizes(self, line: str, evidence: Evidence) -> None:
+        kinds: tuple[SizeKind, ...] = ("model", "code", "total")
+        if trio := TRIO.search(line):
+            for own, count in zip(kinds, trio.groups(), strict=True):
+                self.sizes.append(Size(own, SHIPPED, int(count), evidence))
+        elif budget := BUDGET.search(line):
+            self.sizes.append(Size("total", SHIPPED, int(budget[1]), evidence))
+        else:
+            for name, digits in PLAIN_SIZE.findall(line):
+                kind: SizeKind = "code" if name.lower() == "code" else "total"
+                count = int(digits.replace(",", "").replace("_", ""))
+                self.sizes.append(Size(kind, None, count, evidence))
 
     def _read_seeds(self, line: str, evidence: Evidence) -> None:
         for seed in SEED.findall(line):

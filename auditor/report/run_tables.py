@@ -70,9 +70,9 @@ def seconds_by_run(books: Books) -> Table:
     ]
     if not rows:
         return NO_TABLE
-    notes = [
-        "Evaluation: the timed blocks that read validation tokens and that the claimed score needs."
-    ]
+    known = books.check is not None and books.check.basis != "none"
+    score = "the claimed score" if known else "the last score"
+    notes = [f"Evaluation: the timed blocks that read validation tokens and that {score} needs."]
     over = [
         run.trained + run.calibration - WINDOW
         for run in books.runs

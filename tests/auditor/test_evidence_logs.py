@@ -142,3 +142,32 @@ def test_claims_of_a_folder_are_collected_and_problems_named() -> None:
     assert [log.path for log in claims.logs] == ["r/train.log"]
     assert claims.seeds == (1, 7, 1337)
     assert [problem.path for problem in claims.problems] == ["r/broken.log"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sizes"),
+    [
+        (
+            "model:15589634 code:53472 total:15643106 (15.64 MB)",
+            [("model", 15_589_634), ("code", 53_472), ("total", 15_643_106)],
+        ),
+        (
+            "final compressed_model_bytes:15449423 code_bytes:55299 total_artifact_bytes:15504722",
+            [("model", 15_449_423), ("code", 55_299), ("total", 15_504_722)],
+        ),
+        ("budget:15993853/16000000 (15.99/16.00MB) FITS", [("total", 15_993_853)]),
+    ],
+)
+def test_sizes_on_one_line_are_of_what_is_shipped(line: str, sizes: list[tuple[str, int]]) -> None:
+    found = read(line)
+    assert [(size.kind, size.bytes) for size in found.sizes] == sizes
+    assert all(size.codec for size in found.sizes)
+
+
+def test_plain_sizes_name_no_codec() -> None:
+    found = read("Raw model: 99 bytes, Code: 66074 bytes\nTotal submission: 15,990,398 bytes")
+    assert [(s.kind, s.codec, s.bytes) for s in found.sizes] == [
+        ("code", None, 66_074),
+        ("total", None, 15_990_398),
+    ]
+    assert read("total params: 26 million, code: none").sizes == ()
