@@ -165,17 +165,23 @@ def _timed(log: LogClaims, blocks: list[Block], claimed: TagScores | None) -> It
     seen: list[float] = []
     for block in blocks:
         line, text = block.evidence.line, block.evidence.text
-        nested = block.name == "adaptation" and any(
-            block.seconds <= other.seconds <= _NESTED * block.seconds
-            for other in blocks
-            if other.name == "evaluation" and other.evidence.line > line
-        )
-        if nested or any(abs(seconds - block.seconds) < 0.05 for seconds in seen):
+        if within_evaluation(block, blocks) or any(
+            abs(seconds - block.seconds) < 0.05 for seconds in seen
+        ):
             continue
         seen.append(block.seconds)
         scored = line not in metrics or line in wanted
         needed = scored and _NOT_FOR_THE_SCORE.search(text) is None
         yield TimedBlock(block, _NO_VALIDATION.search(text) is None, needed)
+
+
+def within_evaluation(block: Block, blocks: Iterable[Block]) -> bool:
+    """Whether an adaptation's seconds are a part of those of an evaluation that ends after it."""
+    return block.name == "adaptation" and any(
+        block.seconds <= other.seconds <= _NESTED * block.seconds
+        for other in blocks
+        if other.name == "evaluation" and other.evidence.line > block.evidence.line
+    )
 
 
 def _wanted(

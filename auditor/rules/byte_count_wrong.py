@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from auditor.evidence.ledger import check_claim, scores_by_tag
 from auditor.evidence.scored_bytes import (
     TEXT_BYTES,
     ScoredBytes,
@@ -185,11 +186,22 @@ def report(nats):
             line = claimed_line(scored_bytes(log), claim)
             if line is not None and (worst is None or _size(line) > _size(worst)):
                 worst = line
+        check = check_claim(claim, scores_by_tag(context.claims))
+        corrected = check is not None and check.basis == "corrected"
         if worst is not None:
-            yield from self._line(worst)
+            for finding in self._line(worst):
+                failed = finding.status is Status.FAIL
+                yield self._mended(finding) if failed and corrected else finding
         elif (claimed := claimed_bytes(described)) is not None:
             for finding in self._line(claimed):
                 yield replace(finding, basis=Basis.CLAIM)
+
+    def _mended(self, failure: Finding) -> Finding:
+        """The logs count wrong, and the claim is what is left once that is put right."""
+        reason = f"{failure.reason}; the claimed score is the corrected one"
+        return self.finding(
+            Status.NOTE, reason, failure.evidence, basis=Basis.LOG, confidence=Confidence.MEDIUM
+        )
 
     def _line(self, line: ScoredBytes) -> Iterator[Finding]:
         shown = [line.metric.evidence]

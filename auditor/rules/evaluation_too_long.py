@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.evidence.figures import Block, LogClaims
+from auditor.evidence.runs import within_evaluation
 from auditor.finding import Axis, Basis, Confidence, Finding, Status
 from auditor.rules.base import Context, Rule
 from auditor.rules.devices import other_devices
@@ -86,7 +87,11 @@ def _timed(log: LogClaims) -> _Timed:
     ]
     if not evaluations:
         return _Timed(())
-    outside = (block for block in log.run.blocks if block.name == "precompute")
+    outside = (
+        block
+        for block in log.run.blocks
+        if block.name != "evaluation" and not within_evaluation(block, log.run.blocks)
+    )
     ahead = max(outside, key=lambda block: block.seconds, default=None)
     longest = max(evaluations, key=lambda block: block.seconds)
     return _Timed((longest,) if ahead is None else (ahead, longest))

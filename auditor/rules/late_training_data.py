@@ -161,7 +161,7 @@ def _judge(
     if took is not None and end > WINDOW + OVERHANG:
         return breach, f"{spent} and calibration takes {took:.1f} s more: {end:.1f} s", certain
     if log.run.reserve is None and stop >= WINDOW - CLOSING:
-        more = f" takes {took:.1f} s" if took is not None else ""
+        more = f" of {took:.1f} s" if took is not None else ""
         return breach, f"{spent} with nothing set aside; calibration{more} follows", certain
     if took is not None and end > WINDOW:
         return Status.NOTE, f"{spent}, calibration ends {end - WINDOW:.1f} s past it", certain

@@ -23,7 +23,7 @@ class TooFewSeeds(Rule):
         "the figures of the report, with the seeds that are still needed."
     )
     why = (
-        "Seeds of one submission lie 0.0009 bits per byte apart, as much as a record often gains; "
+        "Seeds of one submission lie 0.0008 bits per byte apart, as much as a record often gains; "
         "a mean over different configurations is the score of none."
     )
     source = (

@@ -189,6 +189,9 @@ def test_the_bytes_that_a_log_implies() -> None:
     assert check(ByteCountWrong(), a_DOT_log=run_log(loss=1.964)).status is Status.NOTE
     more_tokens = run_log().replace("tokens:62021632", "tokens:63779840")
     assert check(ByteCountWrong(), a_DOT_log=more_tokens).status is Status.NOTE
+    right = json.dumps({"val_bpb": round(2.3 / 1.96 * 1.16083, 6)})
+    mended = check(ByteCountWrong(), a_DOT_log=run_log(loss=2.3), submission_DOT_json=right)
+    assert mended.status is Status.NOTE
     folded = check(ByteCountWrong(), a_DOT_log="  tokenizer_path: ./sp_casefold.model\nval_bpb:1\n")
     assert folded.status is Status.PENDING
 
@@ -210,6 +213,11 @@ def test_what_is_computed_outside_of_the_timer_counts() -> None:
     ahead = "ngram:precompute_outside_timer_done elapsed=164.53s\n"
     found = check(EvaluationTooLong(), a_DOT_log=run_log(after=ahead, evaluation=553_000))
     assert found.status is Status.FAIL
+    adapted = "ttt_adapt:done elapsed:523.5s\n"
+    beside = check(EvaluationTooLong(), a_DOT_log=run_log(after=adapted, evaluation=115_000))
+    assert beside.status is Status.FAIL
+    within = check(EvaluationTooLong(), a_DOT_log=run_log(after=adapted, evaluation=540_000))
+    assert within.status is Status.PASS
 
 
 @pytest.mark.parametrize(
