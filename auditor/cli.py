@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fix(added)
     _add_batch(added)
     _add_replay(added)
+    _add_trial(added)
     _add_rules(added)
     _add_demo(added)
     _add_serve(added)
@@ -147,6 +148,33 @@ def _add_replay(added: Commands) -> None:
     replay = added.add_parser("replay", help="repeat a witness and compare its numbers")
     replay.add_argument("witness", type=Path, metavar="WITNESS.json")
     replay.set_defaults(run=commands.replay)
+
+
+def _add_trial(added: Commands) -> None:
+    trial = added.add_parser(
+        "trial",
+        help="run a script on given data on the virtual GPU, and say what it cost",
+        description="Runs a script in the sandbox, on one core that it takes for an H100, and "
+        "prints one JSON object: every line that it wrote, with the CPU seconds and the peak "
+        "memory by then.",
+    )
+    trial.add_argument("script", type=Path, metavar="SCRIPT")
+    trial.add_argument("--data", type=Path, metavar="DIR", help="shown to it as /data, read-only")
+    trial.add_argument(
+        "--file", action="append", default=[], type=Path, dest="files", metavar="FILE",
+        help="put beside the script; repeatable",
+    )  # fmt: skip
+    trial.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="NAME=VALUE",
+        help="an environment variable; repeatable",
+    )  # fmt: skip
+    trial.add_argument(
+        "--keep", action="append", default=[], metavar="NAME",
+        help="a file that it leaves beside itself, to be written to --out; repeatable",
+    )  # fmt: skip
+    trial.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="default: here")
+    trial.add_argument("--seconds", type=float, default=600.0, help="limit (default %(default)g)")
+    trial.set_defaults(run=commands.trial)
 
 
 def _add_rules(added: Commands) -> None:

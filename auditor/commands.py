@@ -155,6 +155,29 @@ def replay(options: argparse.Namespace) -> int:
     return EXIT_VALID if result.reproduced else EXIT_INVALID
 
 
+def trial(options: argparse.Namespace) -> int:
+    """`auditor trial`."""
+    import json
+
+    from auditor.dynamic.trial import Trial, run_trial
+
+    outcome = run_trial(
+        Trial(
+            script=options.script,
+            data=options.data,
+            files=options.files,
+            environment=_overrides(options.overrides),
+            keep=options.keep,
+            seconds=options.seconds,
+        )
+    )
+    for name, data in outcome.kept.items():
+        if name in options.keep:
+            write(options.out / name, data)
+    print(json.dumps(outcome.to_json()))
+    return EXIT_VALID if outcome.problem is None else EXIT_INVALID
+
+
 def rules(options: argparse.Namespace) -> int:
     """`auditor rules`."""
     from auditor.report.rulebook import listing, page, pages

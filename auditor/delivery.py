@@ -80,10 +80,10 @@ def _write_witnesses(dossiers: Sequence["Dossier"], folder: Path) -> list[Path]:
     return written
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Writes a file and the folders above it; `AuditError` where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise AuditError(f"{path}: cannot be written: {error.strerror}") from None

@@ -21,7 +21,7 @@ from auditor.evidence.logs import read_log
 from auditor.program.index import Program
 from auditor.submission.model import SourceFile, Submission
 
-_PACKAGE = "/opt/audit"  # where the child's package is mounted
+PACKAGE = "/opt/audit"  # where the child's package is mounted
 _HOPELESS = re.compile(r"^stopped at|not installed|No module named|SyntaxError")
 LIMITS = Limits(
     seconds=300,
@@ -86,10 +86,10 @@ def rehearse(
     job = plan.job(capture or {}) | {"seconds": limits.seconds}
     box = sandbox.Box(
         inputs={**plan.files, "job.json": json.dumps(job).encode()},
-        mounts={f"{_PACKAGE}/auditor": Path(auditor.__file__).parent},
+        mounts={f"{PACKAGE}/auditor": Path(auditor.__file__).parent},
         environment={
             **plan.environment,
-            "PYTHONPATH": _PACKAGE,
+            "PYTHONPATH": PACKAGE,
             "TRITON_INTERPRET": "1",
             "HOME": "/tmp",
             "PYTHONUNBUFFERED": "1",

@@ -46,7 +46,7 @@ class Session:
         self.files.install()
         self.steps.install()
         self.reductions.install()
-        sys.stdout = Printed(sys.stdout, self.recorder)
+        sys.stdout = Printed(sys.stdout, self.recorder.print)
         gc.collect()
         gc.freeze()
         self.lines.install()
