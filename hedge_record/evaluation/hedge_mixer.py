@@ -14,13 +14,30 @@ both mixers under one adaptation, rate 5e-4 and Polyak 0.998): neural 2.489 bpb;
 mean ln of the sum 0.656 nats, so 2.842 once renormalised. The compliant mixer: 2.221.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from hedge_record.evaluation.temperature import adaptive_temperature
+from hedge_record.evaluation.temperature import adaptive_temperature, softmax_entropy
 from hedge_record.evaluation.windows import WindowBatch
 
 HEDGE_EXPERT_NAMES = ("neural", "unigram", "bigram", "trigram", "entropy")
+ROWS_AT_ONCE = 512  # their logits stay in a CPU's cache, where many windows' do not
+
+
+class NeuralExpert(NamedTuple):
+    """What the mixer needs of the model's distributions: tensors of one shape, in nats."""
+
+    nll: Tensor  # of the targets
+    entropy: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, targets: Tensor) -> "NeuralExpert":
+        """From `logits` [..., V] and `targets` [...]."""
+        log_probs = torch.log_softmax(logits, dim=-1)
+        nll = -log_probs.gather(-1, targets[..., None]).squeeze(-1)
+        return cls(nll, softmax_entropy(log_probs))
 
 
 class HedgeMixer:
@@ -50,18 +67,35 @@ class HedgeMixer:
         self._nll = [torch.zeros(0, device=device)]
         self._chunk_start = 0
         self._scored = 0
-        self._log_mass = 0.0
+        self._log_mass = torch.zeros((), dtype=torch.float64, device=device)
 
     def take(self, batch: WindowBatch, logits: Tensor) -> None:  # noqa: ARG002
         """Scores the scored positions of `batch`, then one Hedge step on all its positions."""
-        tempered = adaptive_temperature(batch.all_logits(), self.temperature)
-        nll, expert_nll = self.nll(tempered, batch.inputs, batch.targets)
-        mass = batch.scored(self.log_mass(tempered, batch.inputs))
+        neural = self._neural(batch)
+        nll, expert_nll = self.nll(neural, batch.inputs, batch.targets)
+        mass = batch.scored(self.log_mass(neural, batch.inputs))
         self._scored += mass.numel()
-        self._log_mass += float(mass.double().sum())
+        self._log_mass += mass.double().sum()
         if expert_nll is not None:
             self.update_weights(expert_nll, batch.lengths())
         self._nll.append(batch.scored(nll))
+
+    def _neural(self, batch: WindowBatch) -> NeuralExpert:
+        """The model at every position [B, T] of `batch`, its temperature applied."""
+        pairs = zip(
+            torch.split(batch.hidden.flatten(0, 1), ROWS_AT_ONCE),
+            torch.split(batch.targets.flatten(), ROWS_AT_ONCE),
+            strict=True,
+        )
+        parts = [
+            NeuralExpert.of(
+                adaptive_temperature(batch.model.project(hidden).float(), self.temperature), targets
+            )
+            for hidden, targets in pairs
+        ]
+        return NeuralExpert(
+            *(torch.cat(of_all).view(batch.targets.shape) for of_all in zip(*parts, strict=True))
+        )
 
     def finish_chunk(self, tokens: Tensor, end: int) -> Tensor:
         """NLL [n] of what was taken; counts the chunk's tokens, its last target too."""
@@ -82,56 +116,40 @@ class HedgeMixer:
         self.trigrams.index_put_((rows, following[1:]), ones[2:], accumulate=True)
         self.trigram_totals.index_add_(0, rows, ones[2:])
 
-    def nll(self, logits: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    def nll(
+        self, neural: NeuralExpert, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Mixed NLL [B, T] and that of each expert [B, T, 5]; before the gate neural and None."""
-        expert_nll = self.expert_nll(logits, inputs, targets)
         if self.counted < self.gate_tokens:
-            return expert_nll[..., 0], None
+            return neural.nll, None
+        expert_nll = self.expert_nll(neural, inputs, targets)
         mixed = torch.logsumexp(self.log_weights.log_softmax(0) - expert_nll, dim=-1)
         return -mixed, expert_nll
 
-    def expert_nll(self, logits: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def expert_nll(self, neural: NeuralExpert, inputs: Tensor, targets: Tensor) -> Tensor:
         """NLL of `targets` [B, T] after `inputs` [B, T] under each expert, [B, T, 5]."""
-        log_probs = torch.log_softmax(logits, dim=-1)
         rows = self._window_trigram_rows(inputs)
         unigram = (self.unigrams[targets] + 0.1) / (self.counted + 0.1 * self.vocab_size)
         bigram = (self.bigrams[inputs, targets] + 0.1) / self._bigram_denominator(inputs)
         trigram = (self.trigrams[rows, targets] + 0.01) / self._trigram_denominator(rows)
-        return torch.stack(
-            (
-                -log_probs.gather(-1, targets[..., None]).squeeze(-1),
-                -unigram.log(),
-                -bigram.log(),
-                -trigram.log(),
-                -(log_probs.exp() * log_probs).sum(-1),
-            ),
-            dim=-1,
-        )
+        experts = (neural.nll, -unigram.log(), -bigram.log(), -trigram.log(), neural.entropy)
+        return torch.stack(experts, dim=-1)
 
-    def expert_mass(self, logits: Tensor, inputs: Tensor) -> Tensor:
+    def expert_mass(self, neural: NeuralExpert, inputs: Tensor) -> Tensor:
         """What each expert's probabilities sum to over the vocabulary, [B, T, 5]."""
-        log_probs = torch.log_softmax(logits, dim=-1)
         rows = self._window_trigram_rows(inputs)
         row_sums = self.trigram_totals[rows] + 0.01 * self.vocab_size
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        trigram = row_sums / self._trigram_denominator(rows)
+        entropy = self.vocab_size * torch.exp(-neural.entropy)
         ones = torch.ones_like(entropy)
-        return torch.stack(
-            (
-                ones,
-                ones,
-                ones,
-                row_sums / self._trigram_denominator(rows),
-                self.vocab_size * torch.exp(-entropy),
-            ),
-            dim=-1,
-        )
+        return torch.stack((ones, ones, ones, trigram, entropy), dim=-1)
 
-    def log_mass(self, logits: Tensor, inputs: Tensor) -> Tensor:
+    def log_mass(self, neural: NeuralExpert, inputs: Tensor) -> Tensor:
         """ln of the mixture's sum over the vocabulary [B, T]: what it takes without paying."""
         if self.counted < self.gate_tokens:
-            return logits.new_zeros(inputs.shape)
+            return torch.zeros_like(neural.nll)
         weights = self.log_weights.softmax(0)
-        return (self.expert_mass(logits, inputs) * weights).sum(-1).log()
+        return (self.expert_mass(neural, inputs) * weights).sum(-1).log()
 
     def update_weights(self, expert_nll: Tensor, lengths: list[int]) -> None:
         """Hedge: each expert loses eta times its mean NLL over the first `lengths` positions."""
@@ -144,7 +162,7 @@ class HedgeMixer:
         weights = self.log_weights.softmax(0).tolist()
         return {
             **{f"weight_{n}": w for n, w in zip(HEDGE_EXPERT_NAMES, weights, strict=True)},
-            "mean_log_mass": self._log_mass / max(self._scored, 1),
+            "mean_log_mass": float(self._log_mass) / max(self._scored, 1),
         }
 
     def _bigram_denominator(self, inputs: Tensor) -> Tensor:

@@ -14,7 +14,12 @@ def adaptive_temperature(logits: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 1:
         return logits
-    log_probs = torch.log_softmax(logits, dim=-1)
-    entropy = -(log_probs.exp() * log_probs).sum(-1, keepdim=True)
+    entropy = softmax_entropy(torch.log_softmax(logits, dim=-1)).unsqueeze(-1)
     sharpness = (1 - temperature) * (1 - entropy / math.log(logits.shape[-1]))
     return logits / (1 - sharpness).clamp(0.9, 1.05)
+
+
+def softmax_entropy(log_probs: Tensor) -> Tensor:
+    """The entropy in nats [...] of distributions given as logarithms [..., V]."""
+    entropy: Tensor = -torch.linalg.vecdot(log_probs.exp(), log_probs)
+    return entropy

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hedge_record.config import EvaluationConfig
 from hedge_record.errors import RecordError
-from hedge_record.evaluation.hedge_mixer import HedgeMixer
+from hedge_record.evaluation.hedge_mixer import HedgeMixer, NeuralExpert
 from hedge_record.evaluation.mixture import LEARNING_RATE, CompliantMixer
 from hedge_record.evaluation.ngram import (
     CONTEXT_KINDS,
@@ -260,12 +260,13 @@ def test_submitted_mixture_takes_more_than_it_may() -> None:
     inputs = stream(65)[:-1].view(1, 64)
     targets = stream(65)[1:].view(1, 64)
     wrong = torch.nn.functional.one_hot((targets + 1) % VOCAB, VOCAB).float() * 20
+    neural = NeuralExpert.of(wrong, targets)
     for _ in range(60):
-        nll, expert_nll = mixer.nll(wrong, inputs, targets)
+        nll, expert_nll = mixer.nll(neural, inputs, targets)
         assert expert_nll is not None
         mixer.update_weights(expert_nll, [64])
     assert nll.mean() < 0.1
-    assert mixer.log_mass(wrong, inputs).mean() > 0.9 * math.log(VOCAB)
+    assert mixer.log_mass(neural, inputs).mean() > 0.9 * math.log(VOCAB)
 
 
 def test_submitted_mixer_reports_the_mass_of_what_it_scored() -> None:
@@ -277,7 +278,8 @@ def test_submitted_mixer_reports_the_mass_of_what_it_scored() -> None:
     assert torch.allclose(mixer.finish_chunk(tokens, 128), neural)
     assert mixer.figures()["mean_log_mass"] == 0
     second = batch_of(tokens, logits, [Window(64, 128, 64)])
-    mass = second.scored(mixer.log_mass(second.all_logits(), second.inputs))
+    at_all = NeuralExpert.of(second.all_logits(), second.targets)
+    mass = second.scored(mixer.log_mass(at_all, second.inputs))
     mixer.take(second, second.scored_logits())
     assert mixer.figures()["mean_log_mass"] == pytest.approx(mass.sum().item() / 192, rel=1e-5)
     mixer.finish_chunk(tokens, 256)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hedge_record.config import EvaluationConfig
 from hedge_record.data.byte_table import ByteTable
-from hedge_record.evaluation.hedge_mixer import HedgeMixer
+from hedge_record.evaluation.hedge_mixer import HedgeMixer, NeuralExpert
 from hedge_record.evaluation.make_mixer import make_mixer
 from hedge_record.evaluation.ttt import score_first_ttt
 from hedge_record.progress import SilentReporter
@@ -39,7 +39,8 @@ def mixer_batch() -> tuple[Tensor, Tensor, Tensor]:
 def test_parity_mixer_nll_and_hedge_step() -> None:
     golden = golden_numbers()["mixer"]
     mixer = warm_hedge_mixer()
-    nll, expert_nll = mixer.nll(*mixer_batch())
+    logits, inputs, targets = mixer_batch()
+    nll, expert_nll = mixer.nll(NeuralExpert.of(logits, targets), inputs, targets)
     assert_matches_stats(nll, golden["nll"])
     assert expert_nll is not None
     means = expert_nll.mean((0, 1)).tolist()
@@ -53,15 +54,17 @@ def test_parity_mixer_sum_over_the_vocabulary() -> None:
     golden = golden_numbers()["mixer"]["sum_over_vocab_of_mixed_p"]
     mixer = warm_hedge_mixer()
     logits, inputs, targets = mixer_batch()
-    mass = mixer.log_mass(logits, inputs).exp()
+    neural = NeuralExpert.of(logits, targets)
+    mass = mixer.log_mass(neural, inputs).exp()
     assert mass.mean().item() == pytest.approx(golden["mean"], rel=1e-4)
     assert mass.max().item() == pytest.approx(golden["max"], rel=1e-4)
-    per_expert = mixer.expert_mass(logits, inputs).mean((0, 1)).tolist()
+    per_expert = mixer.expert_mass(neural, inputs).mean((0, 1)).tolist()
     assert per_expert == pytest.approx(golden["per_expert_mean"], rel=1e-4)
     # The closed form is what asking for every target in turn adds up to.
     asked = torch.zeros_like(mass)
     for token in range(VOCAB):
-        asked += torch.exp(-mixer.nll(logits, inputs, torch.full_like(targets, token))[0])
+        every = torch.full_like(targets, token)
+        asked += torch.exp(-mixer.nll(NeuralExpert.of(logits, every), inputs, every)[0])
     assert torch.allclose(asked, mass, rtol=1e-4)
     assert math.isclose(asked.mean(), golden["mean"], rel_tol=1e-4)
 
