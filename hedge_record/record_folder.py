@@ -32,7 +32,6 @@ REQUIREMENTS = (
     "torch>=2.5",
     "numpy>=1.26",
     "sentencepiece>=0.2",
-    "safetensors>=0.4.5",
     "zstandard>=0.22",
 )
 RECORD_HARDWARE = "8x NVIDIA H100 80GB HBM3"

@@ -16,24 +16,25 @@ dtype, shape and value are checked against the model before a tensor is handed o
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import torch
 import zstandard
-from safetensors.torch import save
 from torch import Tensor
 
 from hedge_record.config import ARTIFACT_LIMIT_BYTES
 from hedge_record.errors import RecordError
 from hedge_record.export.gptq import RowQuantized
 from hedge_record.export.quantize import StoredMatrix, StoredTensor, dequantize_model
+from hedge_record.export.tensor_file import (
+    TensorEntry,
+    pack_tensors,
+    tensor_of,
+    unpack_tensors,
+)
 from hedge_record.files import write_atomically
 from hedge_record.model.gpt import GPT
 
 # Room for the safetensors header: names, dtypes, shapes and offsets of the longest model.
 HEADER_ALLOWANCE_BYTES = 1_000_000
-STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}
 CODES_SUFFIX = re.compile(r"(?P<name>.+)\.int(?P<bits>[2-8])")
 
 
@@ -69,7 +70,7 @@ def write_artifact(path: Path, stored: dict[str, StoredTensor], level: int = 22)
             tensors[f"{name}.scales"] = value.quantized.scales.contiguous()
         else:
             tensors[name] = value.contiguous()
-    raw = save(tensors)
+    raw = pack_tensors(tensors)
     packed = zstandard.ZstdCompressor(level=level, write_checksum=True).compress(raw)
     write_atomically(path, packed)
     return ArtifactReport(model_bytes=len(packed), raw_bytes=len(raw))
@@ -122,8 +123,8 @@ def _decompress(path: Path, limit: int) -> bytes:
 def _parse(raw: bytes, model: GPT) -> dict[str, StoredTensor]:
     """The stored tensors of a safetensors file, checked one by one against `model`."""
     try:
-        found = dict(safetensors.deserialize(raw))  # type: ignore[no-untyped-call]
-    except (safetensors.SafetensorError, ValueError) as error:
+        found = unpack_tensors(raw)
+    except ValueError as error:
         raise _UnfitError(f"its safetensors header is damaged: {error}") from error
     codes = {match["name"]: match for match in map(CODES_SUFFIX.fullmatch, found) if match}
     stored: dict[str, StoredTensor] = {}
@@ -148,18 +149,16 @@ def _parse(raw: bytes, model: GPT) -> dict[str, StoredTensor]:
 
 
 def _take(
-    found: dict[str, dict[str, Any]], name: str, dtypes: tuple[str, ...], shape: list[int]
+    found: dict[str, TensorEntry], name: str, dtypes: tuple[str, ...], shape: list[int]
 ) -> Tensor:
     """Removes a tensor from `found`; its dtype and shape must be as expected."""
     entry = found.pop(name, None)
     if entry is None:
         raise _UnfitError(f"{name} is missing")
-    if entry["dtype"] not in dtypes or entry["shape"] != shape:
+    if entry.dtype not in dtypes or entry.shape != shape:
         needed = f"{' or '.join(dtypes)} {shape}"
-        raise _UnfitError(f"{name} is {entry['dtype']} {entry['shape']}, the model needs {needed}")
-    return torch.frombuffer(bytearray(entry["data"]), dtype=STORED_DTYPES[entry["dtype"]]).view(
-        shape
-    )
+        raise _UnfitError(f"{name} is {entry.dtype} {entry.shape}, the model needs {needed}")
+    return tensor_of(entry)
 
 
 def _check_matrix(name: str, quantized: RowQuantized, bits: int) -> None:

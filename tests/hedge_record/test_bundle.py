@@ -26,7 +26,7 @@ from hedge_record.config import PRESETS, RecordConfig, tiny
 from hedge_record.errors import RecordError
 
 PACKAGE_FOLDER = Path(hedge_record.__file__).parent
-ALLOWED_PACKAGES = {"numpy", "safetensors", "sentencepiece", "torch", "zstandard"}
+ALLOWED_PACKAGES = {"numpy", "sentencepiece", "torch", "zstandard"}
 NETWORK_MODULES = {"http", "urllib", "socket", "ssl", "subprocess", "tarfile"}
 
 
@@ -61,7 +61,7 @@ def test_imports_are_those_that_training_and_evaluation_need(source: str) -> Non
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             roots.add(str(node.module).split(".")[0])
-    assert {"torch", "sentencepiece", "zstandard", "safetensors"} <= roots
+    assert {"torch", "sentencepiece", "zstandard"} <= roots
     # FlashAttention is used where it is installed.
     foreign = roots - set(sys.stdlib_module_names) - {"flash_attn_interface"}
     assert foreign <= ALLOWED_PACKAGES

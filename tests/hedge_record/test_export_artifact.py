@@ -17,6 +17,7 @@ from hedge_record.errors import RecordError
 from hedge_record.export.artifact import check_size, read_artifact, write_artifact
 from hedge_record.export.gptq import RowQuantized
 from hedge_record.export.quantize import StoredTensor, dequantize_model, quantize_model
+from hedge_record.export.tensor_file import pack_tensors, tensor_of, unpack_tensors
 from hedge_record.model.gpt import GPT
 
 MATRIX = "blocks.0.mlp.fc.weight"
@@ -219,3 +220,37 @@ def test_dequantisation_multiplies_each_row_by_its_scale() -> None:
         torch.tensor([[1, -2], [15, 0]], dtype=torch.int8), torch.tensor([0.5, 2.0]).half()
     )
     assert quantized.dequantize().tolist() == [[0.5, -1.0], [30.0, 0.0]]
+
+
+def test_our_files_are_those_of_the_safetensors_package() -> None:
+    tensors = {
+        "b": torch.arange(6, dtype=torch.float32).view(2, 3),
+        "a": torch.ones(3, dtype=torch.float16),
+        "codes": torch.tensor([[-1], [2]], dtype=torch.int8),
+        "scalar": torch.tensor(0.5),
+        "empty": torch.zeros(0, 4),
+    }
+    raw = pack_tensors(tensors)
+    assert raw == save(tensors)
+    for name, entry in unpack_tensors(raw).items():
+        assert torch.equal(tensor_of(entry), tensors[name])
+        assert torch.equal(load(raw)[name], tensors[name])
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        (b"[" * 5000, "no JSON"),
+        (b"[]", "no JSON object"),
+        (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}}', "begin where"),
+        (b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', "other bytes"),
+        (b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}', "lacks its shape"),
+        (b'{"a":{"dtype":"F32","shape":[true],"data_offsets":[0,4]}}', "lacks its shape"),
+        (b'{"a":{"dtype":"F9","shape":[1],"data_offsets":[0,4]}}', "unknown dtype"),
+        (b'{"a":{"dtype":"F32","shape":[1]}}', "lacks its offsets"),
+        (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', "bytes follow"),
+    ],
+)
+def test_a_tensor_file_that_lies_is_refused(header: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        unpack_tensors(struct.pack("<Q", len(header)) + header + bytes(5))
