@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import libcst as cst
 
@@ -22,8 +22,17 @@ from hedge_record.config import RecordConfig
 from hedge_record.errors import RecordError
 
 PACKAGE = "hedge_record"
-ENTRY_MODULE = "hedge_record.standalone"
-ENTRY_FUNCTION = "standalone_main"
+
+
+class EntryPoint(NamedTuple):
+    """What a bundle calls: `function` of `module`, with the configuration, its own path, the data
+    folder and the tokenizer."""
+
+    module: str
+    function: str
+
+
+RECORD_ENTRY = EntryPoint("hedge_record.standalone", "standalone_main")
 
 _ENTRY = """\
 if __name__ == "__main__":
@@ -92,7 +101,9 @@ class SourceModule:
     names: frozenset[str]
 
 
-def build_bundle(config: RecordConfig, data_path: str, tokenizer_path: str) -> str:
+def build_bundle(
+    config: RecordConfig, data_path: str, tokenizer_path: str, entry: EntryPoint = RECORD_ENTRY
+) -> str:
     """The source of `train_gpt.py` for a configuration.
 
     `data_path` and `tokenizer_path` are the defaults of `DATA_PATH` and `TOKENIZER_PATH`.
@@ -100,7 +111,7 @@ def build_bundle(config: RecordConfig, data_path: str, tokenizer_path: str) -> s
     Raises:
         RecordError: two modules define one name, or a module cannot be bundled.
     """
-    modules = list(modules_in_order(ENTRY_MODULE))
+    modules = list(modules_in_order(entry.module))
     check_names(modules)
     imports = sorted({line for module in modules for line in module.foreign_imports})
     parts = [
@@ -108,7 +119,7 @@ def build_bundle(config: RecordConfig, data_path: str, tokenizer_path: str) -> s
         "\n".join(merge_imports(["import os", *imports])) + "\n",
         *(f"# {module.name}\n\n{_body(module)}" for module in modules),
         f"CONFIG = {config_expression(config)}\n",
-        _ENTRY.format(function=ENTRY_FUNCTION, data=data_path, tokenizer=tokenizer_path),
+        _ENTRY.format(function=entry.function, data=data_path, tokenizer=tokenizer_path),
     ]
     source = "\n\n".join(parts)
     compile(source, "train_gpt.py", "exec", dont_inherit=True)

@@ -19,6 +19,7 @@ examples:
   hedge-record run --text book.txt --audit       your own text; then audit what came out
   hedge-record run --seeds 1337,42,7             three seeds in one record folder
   hedge-record ablate --quick                    what each part is worth, at the smallest size
+  hedge-record bench --against train_gpt.py --quick      speed and honest score against it
   hedge-record data fineweb --shards 10          the challenge's own data
   torchrun --standalone --nproc_per_node=8 -m hedge_record.cli run \\
       --preset compliant --data data/fineweb10B_sp1024
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="train, export, score, write a record folder"))
     _add_evaluate(commands.add_parser("evaluate", help="score a record folder's artifact again"))
     _add_ablate(commands.add_parser("ablate", help="measure what each part is worth"))
+    _add_bench(commands.add_parser("bench", help="measure against the original script"))
     _add_bundle(commands.add_parser("bundle", help="write a preset as one file, train_gpt.py"))
     data = commands.add_parser("data", help="prepare data")
     kinds = data.add_subparsers(required=True, metavar="KIND")
@@ -106,6 +108,36 @@ def _add_ablate(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     _add_data_root(parser)
     _add_work_root(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="bench_command")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        required=True,
+        metavar="SCRIPT",
+        help="the original train_gpt.py; it is run in the auditor's sandbox",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a small model on a part of the text: minutes"
+    )
+    parser.add_argument(
+        "--runs", type=_positive, default=3, metavar="N", help="pairs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format", choices=["text", "json"], default="text", help="default: %(default)s"
+    )
+    _add_source(parser)
+    _add_data_root(parser)
+    _add_work_root(parser)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

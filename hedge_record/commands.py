@@ -1,25 +1,22 @@
 """What the commands of `hedge-record` do; with `console`, the part of the package that prints."""
 
 import datetime
-import hashlib
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from hedge_record.ablation import ablation_base, run_ablation
-from hedge_record.ablation_report import ablation_table, write_ablation
 from hedge_record.audit import audit_folder
 from hedge_record.bundle import build_bundle
+from hedge_record.command_data import bundle_data_paths, prepare_data, run_digest
+from hedge_record.comparisons import ablate_command, bench_command
 from hedge_record.config import PRESETS, RecordConfig
-from hedge_record.console import console_reporter, score_table, size_table
-from hedge_record.data.corpus import data_identity, prepare_folder
+from hedge_record.console import CONSOLE, console_reporter, score_table, size_table
+from hedge_record.data.corpus import data_identity
 from hedge_record.data.embedded import prepare_embedded
 from hedge_record.data.fineweb import FineWebSource, download_fineweb
 from hedge_record.data.folder import DataFolder, open_data_folder
-from hedge_record.data.user_text import read_text_corpus
 from hedge_record.errors import RecordError
 from hedge_record.files import make_folder, write_atomically
 from hedge_record.pipeline import ARTIFACT_NAME, evaluate_artifact, run_record
@@ -37,7 +34,8 @@ from hedge_record.stages import FreshStages
 from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
 from hedge_record.work_folder import WorkFolder
 
-CONSOLE = Console(highlight=False)
+__all__ = ["ablate_command", "bench_command", "bundle_data_paths"]  # found here by the parser
+
 EMBEDDED_PREFIX = "embedded_sp"
 
 
@@ -83,7 +81,7 @@ def _run_seed(
     reporter: Reporter,
 ) -> RecordResult:
     """Runs one seed and adds it to the record folder."""
-    name = f"{config.name}_seed{config.seed}_{_run_digest(script, data)}"
+    name = f"{config.name}_seed{config.seed}_{run_digest(script, data)}"
     work = WorkFolder(options.work_root / name, reuse=ranks.world_size == 1)
     result = run_record(
         config,
@@ -127,27 +125,6 @@ def evaluate_command(options: Namespace) -> int:
         CONSOLE.print(f"final score         {adaptive.score.bpb:.6f} bpb")
         CONSOLE.print(f"claimed             {claimed:.6f} bpb")
         CONSOLE.print(f"difference          {adaptive.score.bpb - claimed:+.1e} bpb")
-    return 0
-
-
-def ablate_command(options: Namespace) -> int:
-    """`hedge-record ablate`: the table of what each part of the record is worth."""
-    base, targets = ablation_base(quick=options.quick)
-    with console_reporter(CONSOLE) as bars:
-        data = _prepare_data(options, base, bars)
-        script = build_bundle(base, *bundle_data_paths(data))
-        rows = run_ablation(
-            base,
-            data,
-            options.seeds,
-            work=make_folder(options.work_root / f"ablation_{_run_digest(script, data)}"),
-            validation_targets=targets,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            reporter=bars,
-        )
-    write_ablation(make_folder(options.out), base, data, options.seeds, targets, rows)
-    CONSOLE.print(ablation_table(rows), markup=False)
-    CONSOLE.print(f"written: {options.out}", soft_wrap=True)
     return 0
 
 
@@ -195,12 +172,6 @@ def fineweb_command(options: Namespace) -> int:
     return _report_data(data)
 
 
-def bundle_data_paths(data: DataFolder) -> tuple[str, str]:
-    """The defaults of DATA_PATH and TOKENIZER_PATH: below `./data`, on whatever machine."""
-    folder = f"./data/{data.path.name}"
-    return folder, f"{folder}/{data.tokenizer.name}"
-
-
 def _report_data(data: DataFolder) -> int:
     identity = data_identity(data.path)
     for split, counts in identity.get("counts", {}).items():
@@ -221,20 +192,9 @@ def _shared_data(
 ) -> DataFolder:
     """The data of a run; the first rank prepares it while the others wait."""
     if ranks.is_first:
-        data = _prepare_data(options, config, reporter)
+        data = prepare_data(options, config, reporter)
     sum_over_ranks(torch.zeros(1, device=device))
-    return data if ranks.is_first else _prepare_data(options, config, reporter)
-
-
-def _prepare_data(options: Namespace, config: RecordConfig, reporter: Reporter) -> DataFolder:
-    vocab_size = config.model.vocab_size
-    if options.data is not None:
-        return open_data_folder(options.data)
-    if options.text is not None:
-        corpus = read_text_corpus(options.text)
-        name = f"text_{corpus.source['sha256'][:12]}_sp{vocab_size}"
-        return prepare_folder(corpus, options.data_root / name, vocab_size, reporter=reporter)
-    return prepare_embedded(options.data_root, vocab_size, reporter=reporter)
+    return data if ranks.is_first else prepare_data(options, config, reporter)
 
 
 def _data_of_submission(
@@ -252,9 +212,3 @@ def _data_of_submission(
             f"{data.path}: not the data that {options.folder} was scored on; give it with --data"
         )
     return data
-
-
-def _run_digest(script: str, data: DataFolder) -> str:
-    """Tells runs apart by their code, configuration and data."""
-    identity = f"{script}\n{sorted(data_identity(data.path)['files'].items())}"
-    return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:12]

@@ -40,6 +40,9 @@ class ModelConfig:
     # The length above which the rotary base is stretched (NTK). PR 700 left it at 1,024 while
     # training at 2,048; PR 714 set it to the real training length.
     rope_training_length: int = 2048
+    # PR 700 cast its frequencies to the model's bfloat16 with everything else, so sequences of at
+    # most `rope_training_length` turned by rounded positions; longer ones computed theirs anew.
+    rope_angles: Literal["float32", "model"] = "float32"
     qk_gain: float = 1.5
     depth_scale: bool = True  # inputs of block i scaled by 1/sqrt(i+1)
     depth_gate: bool = False  # the original's DTG_ENABLED
@@ -152,7 +155,7 @@ def as_submitted() -> RecordConfig:
     """PR 700 as its script ran it."""
     return RecordConfig(
         name="as-submitted",
-        model=ModelConfig(rope_training_length=1024),
+        model=ModelConfig(rope_training_length=1024, rope_angles="model"),
         export=ExportConfig(gptq="as-submitted"),
         evaluation=EvaluationConfig(mixer="as-submitted", score_tail_repeatedly=True),
     )

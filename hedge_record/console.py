@@ -17,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hedge_record.config import ARTIFACT_LIMIT_BYTES
+from hedge_record.progress import Reporter, SilentReporter
 from hedge_record.result import RecordResult
 
+CONSOLE = Console(highlight=False)
 FIGURE_FORMATS = {
     "loss": "loss {:.3f}",
     "bpb": "{:.4f} bpb",
@@ -74,8 +76,11 @@ class ConsoleReporter:
 
 
 @contextmanager
-def console_reporter(console: Console) -> Iterator[ConsoleReporter]:
-    """A reporter whose bars live as long as the context."""
+def console_reporter(console: Console, *, quiet: bool = False) -> Iterator[Reporter]:
+    """A reporter whose bars live as long as the context; `quiet` draws and prints nothing."""
+    if quiet:
+        yield SilentReporter()
+        return
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(bar_width=12),

@@ -112,6 +112,7 @@ class GPT(nn.Module):
             training_length=self.config.rope_training_length,
             device=x.device,
             dtype=x.dtype,
+            angles_in=x.dtype if self.config.rope_angles == "model" else torch.float32,
         )
 
     def _value_embeddings(self, input_ids: Tensor) -> dict[int, Tensor]:

@@ -22,18 +22,22 @@ def rotation_for(
     training_length: int,
     device: torch.device,
     dtype: torch.dtype,
+    angles_in: torch.dtype = torch.float32,
 ) -> Rotation:
     """The rotation of positions 0..length-1 over `dims` dimensions of a head.
 
     Longer sequences than `training_length` stretch the base by (length / training_length) to
     the power dims / (dims - 2), so that the slowest frequency covers them (NTK-aware scaling).
-    The angles are float32 whatever `dtype` the model runs in.
+    The angles are float32 whatever `dtype` the model runs in; `angles_in` is another type for those
+    of sequences that stretch nothing.
     """
     if length > training_length:
         base *= (length / training_length) ** (dims / (dims - 2))
+        angles_in = torch.float32
     exponents = torch.arange(0, dims, 2, dtype=torch.float32, device=device) / dims
-    positions = torch.arange(length, dtype=torch.float32, device=device)
-    angles = torch.outer(positions, base**-exponents)[None, :, None, :]
+    positions = torch.arange(length, dtype=angles_in, device=device)
+    frequencies = (base**-exponents).to(angles_in)
+    angles = torch.outer(positions, frequencies)[None, :, None, :]
     return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
