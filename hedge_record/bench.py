@@ -10,18 +10,18 @@ loss can be compared with its.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hedge_record.bench_child import INITIAL_NAME, SCORED_NAME
 from hedge_record.bench_figures import OUR_MARKS, THEIR_MARKS, CostedLine, Figures, Pair, figures_of
 from hedge_record.bench_weights import original_state, scored_state, write_state
-from hedge_record.bundle import EntryPoint, build_bundle, environment_name
+from hedge_record.bundle import EntryPoint, build_bundle
 from hedge_record.config import RecordConfig, as_submitted, embedded, tiny
 from hedge_record.data.folder import DataFolder, open_data_folder
 from hedge_record.data.shards import find_shards, load_validation_tokens, write_shard
+from hedge_record.environment import environment_of
 from hedge_record.errors import RecordError
 from hedge_record.files import make_folder, write_atomically
 from hedge_record.progress import Reporter
@@ -160,24 +160,7 @@ def original_environment(config: RecordConfig, data: DataFolder) -> dict[str, st
         "VAL_BATCH_SIZE": str(8 * config.training.batch_tokens),
         "SWA_ENABLED": "0",
     }
-    for name, value in _settings(config, ""):
-        found[environment_name(name)] = _spelled(value)
-    return found
-
-
-def _settings(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if is_dataclass(value):
-            yield from _settings(value, f"{field.name}.")
-        elif field.name != "name":
-            yield f"{prefix}{field.name}", value
-
-
-def _spelled(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(int(value or 0))
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return found | environment_of(config)
 
 
 def _trial(

@@ -4,21 +4,20 @@ The challenge wants the whole code in one readable file, and counts its bytes. M
 and evaluation need are put one after another in order of dependence: own imports and docstrings
 go, third-party imports are merged at the top, every other line stays as it is written here. That
 works because top-level names are unique across the package, which is checked.
-
-Every number of the preset can be overridden by an environment variable, under the names that the
-challenge's scripts use (`SEED`, `ITERATIONS`, `MODEL_DIM`, ...).
 """
 
 import ast
-import dataclasses
+import base64
+import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import libcst as cst
 
 from hedge_record.config import RecordConfig
+from hedge_record.environment import config_expression
 from hedge_record.errors import RecordError
 
 PACKAGE = "hedge_record"
@@ -43,51 +42,6 @@ if __name__ == "__main__":
         os.environ.get("TOKENIZER_PATH", {tokenizer!r}),
     )
 """
-
-# Where the challenge's scripts have another name than the upper-cased field.
-ENVIRONMENT_NAMES = {
-    "model.layers": "NUM_LAYERS",
-    "model.width": "MODEL_DIM",
-    "model.heads": "NUM_HEADS",
-    "model.kv_heads": "NUM_KV_HEADS",
-    "model.mlp_multiple": "MLP_MULT",
-    "model.embedding_std": "TIED_EMBED_INIT_STD",
-    "model.bigram_buckets": "BIGRAM_VOCAB_SIZE",
-    "model.bigram_width": "BIGRAM_DIM",
-    "model.value_embedding": "VE_ENABLED",
-    "model.value_embedding_width": "VE_DIM",
-    "model.value_embedding_layers": "VE_LAYERS",
-    "model.xsa_layers": "XSA_LAST_N",
-    "model.rope_training_length": "ROPE_TRAIN_SEQ_LEN",
-    "model.qk_gain": "QK_GAIN_INIT",
-    "model.depth_scale": "LN_SCALE",
-    "model.depth_gate": "DTG_ENABLED",
-    "training.seconds": "MAX_WALLCLOCK_SECONDS",
-    "training.reserved_seconds": "GPTQ_RESERVE_SECONDS",
-    "training.batch_tokens": "TRAIN_BATCH_TOKENS",
-    "training.sequence_length": "TRAIN_SEQ_LEN",
-    "training.micro_batches": "GRAD_ACCUM_STEPS",
-    "training.warmdown_steps": "WARMDOWN_ITERS",
-    "training.embedding_lr": "TIED_EMBED_LR",
-    "training.weight_decay": "MUON_WD",
-    "training.adam_epsilon": "ADAM_EPS",
-    "training.muon_momentum_start": "MUON_MOMENTUM_WARMUP_START",
-    "training.newton_schulz_steps": "MUON_BACKEND_STEPS",
-    "training.gradient_clip": "GRAD_CLIP_NORM",
-    "training.qat_lr_threshold": "LATE_QAT_THRESHOLD",
-    "training.log_every": "TRAIN_LOG_EVERY",
-    "export.prune_fraction": "PRUNE_PCT",
-    "export.calibration_sequences": "GPTQ_CALIBRATION_SEQUENCES",
-    "evaluation.sequence_length": "EVAL_SEQ_LEN",
-    "evaluation.stride": "EVAL_STRIDE",
-    "evaluation.batch_windows": "EVAL_BATCH_SEQS",
-    "evaluation.ttt_batch_sequences": "TTT_BATCH_SEQS",
-    "evaluation.ttt_lr_ramp": "ADAPTIVE_LR_MAX",
-    "evaluation.ttt_gradient_clip": "TTT_GRAD_CLIP",
-    "evaluation.ttt_polyak_decay": "POLYAK_DECAY",
-    "evaluation.ttt_byte_weighted": "BYTE_WEIGHTED_TTT",
-    "evaluation.temperature": "TTT_TEMPERATURE",
-}
 
 
 @dataclass(frozen=True)
@@ -124,6 +78,14 @@ def build_bundle(
     source = "\n\n".join(parts)
     compile(source, "train_gpt.py", "exec", dont_inherit=True)
     return source
+
+
+def pack_source(source: str) -> str:
+    """A short script that unpacks `source` and runs it, for whoever counts every byte."""
+    packed = base64.b85encode(lzma.compress(source.encode("utf-8"), preset=9 | lzma.PRESET_EXTREME))
+    return (
+        f"import base64,lzma\nexec(lzma.decompress(base64.b85decode({packed.decode('ascii')!r})))\n"
+    )
 
 
 def modules_in_order(entry: str) -> Iterator[SourceModule]:
@@ -208,49 +170,6 @@ def merge_imports(lines: list[str]) -> list[str]:
             plain.add(line)
     froms = (f"from {module} import {', '.join(sorted(members[module]))}" for module in members)
     return [*sorted(plain), *sorted(froms)]
-
-
-def config_expression(config: RecordConfig) -> str:
-    """A call that builds `config`, each number read from its environment variable first."""
-    return _dataclass_expression(config, "", 0)
-
-
-def environment_name(field: str) -> str:
-    """The environment variable of a field such as `model.width` or `seed`."""
-    return ENVIRONMENT_NAMES.get(field, field.rpartition(".")[2].upper())
-
-
-def _dataclass_expression(value: Any, prefix: str, depth: int) -> str:
-    indent = "    " * depth
-    hints = get_type_hints(type(value))
-    lines = []
-    for field in dataclasses.fields(value):
-        member = getattr(value, field.name)
-        if dataclasses.is_dataclass(member):
-            text = _dataclass_expression(member, f"{prefix}{field.name}.", depth + 1)
-        elif field.name == "name":
-            text = repr(member)
-        else:
-            variable = environment_name(f"{prefix}{field.name}")
-            text = _variable_expression(variable, member, hints[field.name])
-        lines.append(f"{indent}    {field.name}={text},\n")
-    return f"{type(value).__name__}(\n{''.join(lines)}{indent})"
-
-
-def _variable_expression(variable: str, value: Any, hint: Any) -> str:
-    """How a field of type `hint` is read from the environment; 0 stands for None."""
-    read = f'os.environ.get("{variable}", "'
-    if isinstance(value, bool):
-        return f'{read}{int(value)}") == "1"'
-    if isinstance(value, tuple):
-        kind = get_args(hint)[0].__name__
-        text = ",".join(map(str, value))
-        return f'tuple({kind}(part) for part in {read}{text}").split(",") if part)'
-    if isinstance(value, str):
-        return f'{read}{value}")'
-    if type(None) in get_args(hint):
-        return f'float({read}{value or 0}")) or None'
-    return f'{hint.__name__}({read}{value!r}"))'
 
 
 def _bound_names(node: ast.stmt) -> Iterator[str]:

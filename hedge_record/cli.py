@@ -157,6 +157,9 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="where train_gpt.py is written")
     _add_preset(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="default DATA_PATH of the file")
+    parser.add_argument(
+        "--packed", action="store_true", help="write the script that unpacks itself"
+    )
 
 
 def _add_embedded(parser: argparse.ArgumentParser) -> None:

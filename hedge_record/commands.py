@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from hedge_record.audit import audit_folder
-from hedge_record.bundle import build_bundle
+from hedge_record.bundle import build_bundle, pack_source
 from hedge_record.command_data import bundle_data_paths, prepare_data, run_digest
 from hedge_record.comparisons import ablate_command, bench_command
 from hedge_record.config import PRESETS, RecordConfig
@@ -139,8 +139,10 @@ def bundle_command(options: Namespace) -> int:
         paths = bundle_data_paths(open_data_folder(options.data))
     path = make_folder(options.folder) / SCRIPT_NAME
     source = build_bundle(config, *paths)
-    write_atomically(path, source)
-    CONSOLE.print(f"{path}: {len(source.encode('utf-8')):,} bytes")
+    packed = pack_source(source)
+    write_atomically(path, packed if options.packed else source)
+    sizes = f"{len(source.encode('utf-8')):,} bytes, {len(packed):,} packed"
+    CONSOLE.print(f"{path}: {sizes}", soft_wrap=True)
     return 0
 
 

@@ -65,7 +65,8 @@ class TrainingConfig:
     matrix_lr: float = 0.025
     embedding_lr: float = 0.035
     scalar_lr: float = 0.025
-    weight_decay: float = 0.04
+    weight_decay: float = 0.04  # Muon's
+    adam_weight_decay: float = 0.04
     adam_betas: tuple[float, float] = (0.9, 0.95)
     adam_epsilon: float = 1e-8
     muon_momentum: float = 0.99

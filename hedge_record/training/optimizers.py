@@ -57,7 +57,7 @@ class Optimizers:
             ],
             betas=config.adam_betas,
             eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
+            weight_decay=config.adam_weight_decay,
             fused=True,
         )
 

@@ -16,13 +16,13 @@ from hedge_record.bundle import (
     SourceModule,
     build_bundle,
     check_names,
-    config_expression,
-    environment_name,
     merge_imports,
     modules_in_order,
+    pack_source,
     read_module,
 )
 from hedge_record.config import PRESETS, RecordConfig, tiny
+from hedge_record.environment import config_expression, environment_name, environment_of
 from hedge_record.errors import RecordError
 
 PACKAGE_FOLDER = Path(hedge_record.__file__).parent
@@ -107,6 +107,59 @@ def test_environment_variables_override_the_preset(source: str, tmp_path: Path) 
     assert config["model"]["depth_scale"] is False
     assert config["evaluation"]["ttt_lr"] == 1e-3
     assert config["evaluation"]["mixer"] == "off"
+
+
+def test_the_switches_of_the_original_work(source: str, tmp_path: Path) -> None:
+    config = config_in_bundle(
+        tmp_path,
+        source,
+        USE_MIXER="0",
+        USE_POLYAK="0",
+        ADAPTIVE_LR="0",
+        SOFT_ROUND_QAT="1",
+        BETA1="0.8",
+        MUON_WD="0.1",
+        ADAM_WD="0.2",
+        TTT_FREEZE_BLOCKS="1",
+    )
+    assert config["evaluation"]["mixer"] == "off"
+    assert config["evaluation"]["ttt_polyak_decay"] == 0
+    assert config["evaluation"]["ttt_lr_ramp"] == 1
+    assert config["evaluation"]["ttt_unfrozen_blocks"] == 1
+    assert config["training"]["qat_rounding"] == "soft"
+    assert config["training"]["adam_betas"] == [0.8, 0.95]
+    assert config["training"]["weight_decay"] == 0.1
+    assert config["training"]["adam_weight_decay"] == 0.2
+
+
+def test_a_switch_for_what_there_is_not_is_refused(source: str, tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_text(source, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "train_gpt.py"],
+        cwd=tmp_path,
+        env=os.environ | {"QTTT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: environment variable QTTT=1")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_script_under_the_variables_of_a_preset_is_that_preset(
+    source: str, tmp_path: Path, name: str
+) -> None:
+    preset = PRESETS[name]()
+    found = config_in_bundle(tmp_path, source, **environment_of(preset))
+    assert {**found, "name": name} == json.loads(json.dumps(preset.to_json()))
+
+
+def test_the_packed_script_is_the_script(source: str, tmp_path: Path) -> None:
+    packed = pack_source(source)
+    assert len(packed) < len(source) / 3
+    assert config_in_bundle(tmp_path, packed) == config_in_bundle(tmp_path, source)
 
 
 def test_every_number_has_a_variable_of_its_own() -> None:
