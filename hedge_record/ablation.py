@@ -116,7 +116,7 @@ def run_ablation(
     for seed in seeds:
         for variant, of_variant in zip(variants, scores, strict=True):
             config = replace(variant.config, seed=seed)
-            of_variant.append(_scores_of(config, data, work, validation_targets, device))
+            of_variant.append(scores_of(config, data, work, validation_targets, device))
             reporter.advance(1, bpb=of_variant[-1].final)
             reporter.log(f"{variant.part} {variant.name} seed {seed}: {of_variant[-1].final:.4f}")
     reporter.finish()
@@ -126,13 +126,18 @@ def run_ablation(
     ]
 
 
-def _scores_of(
+def scores_of(
     config: RecordConfig,
     data: DataFolder,
     work: Path,
     validation_targets: int | None,
     device: torch.device,
 ) -> VariantScores:
+    """What a configuration reaches; kept in `work`, where a second call finds it.
+
+    Raises:
+        RecordError: bad data, a loss that is no number, or a folder that cannot be written to.
+    """
     content = config.to_json()
     training = {key: content[key] for key in ("seed", "model", "training")}
     # Quantisation-aware training rounds as the export does.

@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("hedge_record"):
             raise
-        mend = "pip install 'parameter-golf-proof[record]'"
+        extra = "sweep" if options.command == "sweep_command" else "record"
+        mend = f"pip install 'parameter-golf-proof[{extra}]'"
         print(f"error: {error.name} is not installed: {mend}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="train, export, score, write a record folder"))
     _add_evaluate(commands.add_parser("evaluate", help="score a record folder's artifact again"))
     _add_ablate(commands.add_parser("ablate", help="measure what each part is worth"))
+    _add_sweep(commands.add_parser("sweep", help="search hyperparameters, several seeds each"))
     _add_bench(commands.add_parser("bench", help="measure against the original script"))
     _add_bundle(commands.add_parser("bundle", help="write a preset as one file, train_gpt.py"))
     data = commands.add_parser("data", help="prepare data")
@@ -103,6 +105,36 @@ def _add_ablate(parser: argparse.ArgumentParser) -> None:
         default=Path("ablation"),
         metavar="DIR",
         help="where table, figures and plot are written (default: %(default)s)",
+    )
+    _add_seeds(parser)
+    _add_source(parser)
+    _add_data_root(parser)
+    _add_work_root(parser)
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="sweep_command")
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME[=V,V...]",
+        help="xsa-layers, bigram-buckets, stride, ttt-epochs or crown-q; repeatable "
+        "(default: all of them, with values around the base's)",
+    )
+    parser.add_argument(
+        "--trials", type=_positive, default=20, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="Optuna's storage, which several machines can share (default: study.db in --out)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the tiny preset on a part of the text: minutes"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("sweep"), metavar="DIR", help="default: %(default)s"
     )
     _add_seeds(parser)
     _add_source(parser)

@@ -10,7 +10,7 @@ import torch
 from hedge_record.audit import audit_folder
 from hedge_record.bundle import build_bundle, pack_source
 from hedge_record.command_data import bundle_data_paths, prepare_data, run_digest
-from hedge_record.comparisons import ablate_command, bench_command
+from hedge_record.comparisons import ablate_command, bench_command, sweep_command
 from hedge_record.config import PRESETS, RecordConfig
 from hedge_record.console import CONSOLE, console_reporter, score_table, size_table
 from hedge_record.data.corpus import data_identity
@@ -34,7 +34,12 @@ from hedge_record.stages import FreshStages
 from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
 from hedge_record.work_folder import WorkFolder
 
-__all__ = ["ablate_command", "bench_command", "bundle_data_paths"]  # found here by the parser
+__all__ = [
+    "ablate_command",
+    "bench_command",
+    "bundle_data_paths",
+    "sweep_command",
+]  # found here by the parser
 
 EMBEDDED_PREFIX = "embedded_sp"
 

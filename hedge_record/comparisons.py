@@ -110,3 +110,33 @@ def _cost_table(pairs: list[Pair]) -> Table:
                 f"{side.ttt_bpb:.4f}",
             )
     return table
+
+
+def sweep_command(options: Namespace) -> int:
+    """`hedge-record sweep`: a search over hyperparameters, several seeds a candidate."""
+    # Optuna is an extra: the other commands do without it.
+    from hedge_record.sweep import parse_choices, run_sweep
+    from hedge_record.sweep_report import sweep_table, write_sweep
+
+    base, targets = ablation_base(quick=options.quick)
+    choices = parse_choices(options.vary, base)
+    out = make_folder(options.out)
+    with console_reporter(CONSOLE) as bars:
+        data = prepare_data(options, base, bars)
+        script = build_bundle(base, *bundle_data_paths(data))
+        candidates = run_sweep(
+            base,
+            choices,
+            data,
+            options.seeds,
+            trials=options.trials,
+            storage=options.storage or f"sqlite:///{out / 'study.db'}",
+            work=make_folder(options.work_root / f"ablation_{run_digest(script, data)}"),
+            validation_targets=targets,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            reporter=bars,
+        )
+    write_sweep(out, base, choices, options.seeds, candidates)
+    CONSOLE.print(sweep_table(candidates), markup=False)
+    CONSOLE.print(f"written: {out}", soft_wrap=True)
+    return 0
