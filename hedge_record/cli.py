@@ -88,6 +88,20 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit", action="store_true", help="audit the record folder, static and dynamic"
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan with estimates of memory and time, and do nothing",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="json: one object a line, for other programs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--track", choices=["tensorboard", "trackio"], help="draw live curves with it"
+    )
     parser.add_argument("--author", default="", help="for submission.json")
     parser.add_argument("--github-id", default="", help="for submission.json")
     _add_data_root(parser)

@@ -2,6 +2,8 @@
 
 import datetime
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,14 @@ from hedge_record.data.embedded import prepare_embedded
 from hedge_record.data.fineweb import FineWebSource, download_fineweb
 from hedge_record.data.folder import DataFolder, open_data_folder
 from hedge_record.errors import RecordError
+from hedge_record.event_log import JsonReporter, tracked
 from hedge_record.files import make_folder, write_atomically
-from hedge_record.pipeline import ARTIFACT_NAME, evaluate_artifact, run_record
+from hedge_record.pipeline import (
+    ARTIFACT_NAME,
+    describe_hardware,
+    evaluate_artifact,
+    run_record,
+)
 from hedge_record.progress import Reporter, SilentReporter
 from hedge_record.record_folder import (
     SCRIPT_NAME,
@@ -30,8 +38,14 @@ from hedge_record.record_folder import (
     write_record_folder,
 )
 from hedge_record.result import RecordResult
+from hedge_record.run_plan import plan_of
 from hedge_record.stages import FreshStages
-from hedge_record.training.distributed import Ranks, connected_ranks, sum_over_ranks
+from hedge_record.training.distributed import (
+    Ranks,
+    connected_ranks,
+    sum_over_ranks,
+    torchrun_variable,
+)
 from hedge_record.work_folder import WorkFolder
 
 __all__ = [
@@ -46,12 +60,16 @@ EMBEDDED_PREFIX = "embedded_sp"
 
 def run_command(options: Namespace) -> int:
     """`hedge-record run`: from data to a record folder, and its audit where that is asked for."""
+    if options.dry_run:
+        return _dry_run(options)
     base = PRESETS[options.preset]()
     date = datetime.date.today().isoformat()
     folder: Path = options.out or Path("submissions") / f"{date}_{base.name}"
     results = []
-    with connected_ranks() as (ranks, device), console_reporter(CONSOLE) as bars:
-        reporter = bars if ranks.is_first else SilentReporter()
+    with (
+        connected_ranks() as (ranks, device),
+        run_reporter(options, folder.name, active=ranks.is_first) as reporter,
+    ):
         data = _shared_data(options, base, ranks, device, reporter)
         # What would fail at the end had better fail before training.
         data.check_validation_size(base.evaluation.sequence_length)
@@ -66,6 +84,13 @@ def run_command(options: Namespace) -> int:
             )
     if not ranks.is_first:
         return 0
+    if options.log_format == "json":
+        submission = read_submission(folder)
+        audit = list(audit_folder(folder)) if options.audit else []
+        keys = ("val_bpb", "val_bpb_std", "val_loss", "bytes_total", "seeds")
+        figures = {key: submission[key] for key in keys}
+        JsonReporter().event("result", folder=str(folder), audit=audit, **figures)
+        return 0
     for result in results:
         CONSOLE.print(score_table(result), size_table(result))
     CONSOLE.print(f"record folder: {folder}", soft_wrap=True)
@@ -73,6 +98,42 @@ def run_command(options: Namespace) -> int:
         for line in audit_folder(folder):
             CONSOLE.print(line, markup=False, soft_wrap=True)
     return 0
+
+
+def _dry_run(options: Namespace) -> int:
+    """`hedge-record run --dry-run`: prints what would be done, and about what it would take."""
+    base = PRESETS[options.preset]()
+    ranks = torchrun_variable("WORLD_SIZE", 1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    as_json = options.log_format == "json"
+    with console_reporter(CONSOLE, quiet=as_json) as bars:
+        data = prepare_data(options, base, bars)
+        plan = plan_of(replace(base, seed=options.seeds[0]), data, device, ranks)
+    if torchrun_variable("RANK", 0) > 0:
+        return 0
+    if as_json:
+        JsonReporter().event("plan", seeds=options.seeds, **vars(plan))
+        return 0
+    CONSOLE.print(f"{describe_hardware(device, ranks)}; data {data.path}", soft_wrap=True)
+    for line in plan.lines(base):
+        CONSOLE.print(line, markup=False, soft_wrap=True)
+    if len(options.seeds) > 1:
+        CONSOLE.print(f"that {len(options.seeds)} times, once a seed")
+    return 0
+
+
+@contextmanager
+def run_reporter(options: Namespace, name: str, *, active: bool) -> Iterator[Reporter]:
+    """What shows a run as its options ask; silent on ranks that are not the first."""
+    with ExitStack() as stack:
+        reporter: Reporter = SilentReporter()
+        if active:
+            reporter = JsonReporter()
+            if options.log_format != "json":
+                reporter = stack.enter_context(console_reporter(CONSOLE))
+            tracker = tracked(reporter, options.track, name, options.work_root / "tensorboard")
+            reporter = stack.enter_context(tracker)
+        yield reporter
 
 
 def _run_seed(

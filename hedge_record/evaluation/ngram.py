@@ -141,6 +141,11 @@ class ContextExperts:
         return rows % len(self.tables[kind.name].totals)
 
 
+def table_rows(vocab_size: int, buckets: int) -> int:
+    """Rows of all tables together; each holds `vocab_size` int32 counts."""
+    return sum(_row_count(kind, vocab_size, buckets) for kind in CONTEXT_KINDS)
+
+
 def _row_count(kind: ContextKind, vocab_size: int, buckets: int) -> int:
     """A context of no or one token has a row of its own; longer ones are hashed."""
     return (1, vocab_size)[len(kind.offsets)] if len(kind.offsets) < 2 else buckets
