@@ -38,3 +38,16 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise RecordError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a log.
+
+    Raises:
+        RecordError: the disk is full, or the file cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written ({error.strerror})") from error

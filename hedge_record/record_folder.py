@@ -23,7 +23,7 @@ from hedge_record.errors import RecordError
 from hedge_record.files import make_folder, write_atomically
 from hedge_record.pictures import chunk_picture, loss_picture
 from hedge_record.pipeline import ARTIFACT_NAME
-from hedge_record.record_readme import readme_text
+from hedge_record.record_readme import RECORD_HARDWARE, readme_text
 from hedge_record.result import RecordResult
 
 SUBMISSION_NAME = "submission.json"
@@ -34,7 +34,6 @@ REQUIREMENTS = (
     "sentencepiece>=0.2",
     "zstandard>=0.22",
 )
-RECORD_HARDWARE = "8x NVIDIA H100 80GB HBM3"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
 """The README of a record folder, written from its submission.json alone."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from hedge_record.config import ARTIFACT_LIMIT_BYTES
+
+RECORD_HARDWARE = "8x NVIDIA H100 80GB HBM3"
 
 _TEMPLATE = """\
 # {name}
@@ -49,6 +53,12 @@ on `hedge-record data embedded --development`: other works, scored by a model tr
 and without the works that the embedded corpus reports on. The small presets' batches and schedule,
 which blocks adapt and the Polyak decay were chosen earlier, on the reported works.
 
+## Compliance
+
+| rule | kept | from |
+|---|---|---|
+{compliance}
+
 ## Run it again
 
 ```bash
@@ -84,8 +94,45 @@ def readme_text(submission: dict[str, Any]) -> str:
             "validation_targets": first["validation_targets"],
             "validation_bytes": first["validation_bytes"],
             "scoring": _TAIL_REPEATED if repeated else _SCORED_ONCE,
+            "compliance": "\n".join(_compliance_rows(submission)),
         }
     )
+
+
+def _compliance_rows(submission: dict[str, Any]) -> Iterator[str]:
+    """What the challenge asks for, whether this record keeps it, and what says so."""
+    seeds = list(submission["seed_results"].values())
+    evaluation = submission["config"]["evaluation"]
+    training = max(entry["seconds"]["training"] + entry["seconds"]["export"] for entry in seeds)
+    scoring = max(
+        sum(entry["seconds"][stage] for stage in ("quantized", "adaptive")) for entry in seeds
+    )
+    size = submission["bytes_total"]
+    hardware = submission["hardware"]
+    on_hardware = hardware == RECORD_HARDWARE
+    mass = max(entry["mixer"].get("mean_log_mass", 0.0) for entry in seeds)
+    is_code = evaluation["mixer"] != "as-submitted"
+    once = not evaluation["score_tail_repeatedly"]
+    rows = (
+        ("code and artifact within the limit", size <= ARTIFACT_LIMIT_BYTES, f"{size:,} bytes"),
+        ("8xH100", on_hardware, hardware),
+        ("trained and exported in 600 s", training <= 600, f"{training:,.0f} s on {hardware}"),
+        ("scored in 600 s", scoring <= 600, f"{scoring:,.0f} s on {hardware}"),
+        ("three seeds", len(seeds) >= 3, f"{len(seeds)} here"),
+        ("score before training (score-first)", True, "each chunk is scored, then trained on"),
+        ("each target scored once", once, "evaluation.score_tail_repeatedly"),
+        (
+            "what is scored sums to one over the vocabulary",
+            is_code,
+            "a softmax over the whole vocabulary"
+            if is_code
+            else f"it sums to {math.exp(mass):.2f} (geometric mean)",
+        ),
+        ("no validation token before its score", True, "evaluation reads the artifact alone"),
+        ("no network, no pickle", True, "train_gpt.py imports neither"),
+    )
+    for rule, kept, source in rows:
+        yield f"| {rule} | {'yes' if kept else '**no**'} | {source} |"
 
 
 def _seed_row(seed: str, entry: dict[str, Any]) -> str:

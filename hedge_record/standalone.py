@@ -6,7 +6,7 @@ from pathlib import Path
 from hedge_record.config import RecordConfig
 from hedge_record.data.folder import DataFolder
 from hedge_record.errors import RecordError
-from hedge_record.files import make_folder
+from hedge_record.files import append_line, make_folder
 from hedge_record.pipeline import ARTIFACT_NAME, run_record
 from hedge_record.progress import SilentReporter
 from hedge_record.result import RecordResult
@@ -44,8 +44,7 @@ class LineReporter(SilentReporter):
     def log(self, line: str) -> None:
         """Prints and keeps one line."""
         print(line, flush=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self._path, line)
 
 
 def standalone_main(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hedge_record.errors import RecordError
-from hedge_record.files import make_folder, write_atomically
+from hedge_record.files import append_line, make_folder, write_atomically
 from hedge_record.progress import Reporter
 
 
@@ -26,8 +26,7 @@ class StageReporter:
 
     def log(self, line: str) -> None:
         """Keeps the line, then passes it on."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self._path, line)
         self._reporter.log(line)
 
 

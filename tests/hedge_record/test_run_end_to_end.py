@@ -96,7 +96,13 @@ def test_claims_are_those_of_logs_and_files(home: Path, submission: dict[str, An
     assert submission["val_bpb"] == pytest.approx(sum(scores) / 2)
     assert submission["seeds"] == [1337, 42]
     assert (submission["author"], submission["github_id"]) == ("A. Writer", "writer")
-    assert f"**val_bpb {submission['val_bpb']:.4f}**" in (record / "README.md").read_text()
+    readme = (record / "README.md").read_text()
+    assert f"**val_bpb {submission['val_bpb']:.4f}**" in readme
+    size = f"| code and artifact within the limit | yes | {submission['bytes_total']:,} bytes |"
+    assert size in readme
+    assert f"| 8xH100 | **no** | {submission['hardware']} |" in readme
+    assert "| three seeds | **no** | 2 here |" in readme
+    assert "| what is scored sums to one over the vocabulary | yes |" in readme
 
 
 def test_the_mixer_gains_on_the_model_alone(submission: dict[str, Any]) -> None:

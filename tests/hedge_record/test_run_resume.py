@@ -230,3 +230,24 @@ def test_steps_after_the_last_checkpoint_are_logged_once() -> None:
         "resumed:step:2/9",
         "step:3/9 b",
     ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(
+    config: RecordConfig,
+    data: DataFolder,
+    whole: tuple[RecordResult, bytes, list[str]],
+    tmp_path: Path,
+) -> None:
+    work = WorkFolder(tmp_path / "work")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data, work, Interrupting(at="step:6/"))
+    log = work.path / "training.log"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    with pytest.raises(RecordError, match=r"training.log: cannot be written \(No space left"):
+        run(config, data, work, Interrupting())
+    log.unlink()
+    result = run(config, data, work, Interrupting())
+    assert result.losses == whole[0].losses
+    assert (work.path / ARTIFACT_NAME).read_bytes() == whole[1]
