@@ -93,8 +93,10 @@ def plan_run(
     *,
     sizes: Sizes | None = None,
     overrides: Mapping[str, str] | None = None,
+    world_size: int = 1,
 ) -> RunPlan:
     """The plan of one rehearsal, at the smallest sizes if none are given; `overrides` are set last.
+    `world_size` is the number of ranks.
 
     Raises `AuditError` where there is no script that could run.
     """
@@ -107,7 +109,7 @@ def plan_run(
     submitted = read_configuration(submission, claims).environment
     environment = {n: v for n, v in submitted.items() if _is_set(n, v, found)}
     shrunk = _shrunk(found, environment, sizes)
-    edits = list(_edits(found, shrunk, sizes))
+    edits = list(_edits(found, shrunk, sizes, world_size))
     edits += _loads(program, texts["__main__"], sizes)
     changes = [
         Change(name, str(before), str(after), "environment")
@@ -120,6 +122,8 @@ def plan_run(
         for e in edits
     ]
     text = program.source
+    if re.search(r"\b(?:brotli|lzma|zlib|zstandard|lrzip)\b", text):
+        changes.append(Change("compression level", "as submitted", "the fastest", "device"))
     vocabulary = _vocabulary(found, environment, sizes)
     data = make_data(vocabulary, validation_tokens=sizes.tokens + 1)
     files = {
@@ -143,6 +147,7 @@ def plan_run(
         links=_links(vocabulary),
         changes=tuple(changes),
         tag=_submitted_tag(claims),
+        world_size=world_size,
         triton="triton" in text and find_spec("triton") is not None,
         wanted=tuple(dict.fromkeys(m.tag for m in _final_metrics(claims))),
     )
@@ -230,8 +235,10 @@ def _shrunk(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> Sh
     return {name: (before, after) for name, before, after in shrink_all(values, sizes)}
 
 
-def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes) -> Iterator[Edit]:
-    """Numbers in the source to change: settings that no variable sets, and sizes given in calls."""
+def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes, ranks: int) -> Iterator[Edit]:
+    """Numbers in the source to change: settings that no variable sets, sizes given in calls, and
+    rounds of gradient accumulation, of which one is left."""
+    yield from (Edit(constant, ranks) for constant in found.shared if constant.value > ranks)
     known = {name: before for name, (before, _) in shrunk.items() if before is not None}
     by = factors(known, sizes)
     for constant in found.constants:

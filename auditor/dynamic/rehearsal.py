@@ -171,10 +171,8 @@ def _variant(plan: RunPlan, results: Mapping[str, bytes], text: str) -> Variant:
 
 
 def _problem(done: sandbox.Completed, first: Variant) -> str | None:
-    if done.stopped is not None:
-        return done.complaint()
     state = first.json("exit")
-    if not isinstance(state, dict):
+    if not isinstance(state, dict):  # else it ended by itself, and some variant was stopped
         return done.complaint()
     if state.get("code"):
         place = f"line {state['line']}: " if state.get("line") else ""

@@ -31,10 +31,12 @@ class Constant:
 @dataclass(frozen=True)
 class Settings:
     """`environment`: variable to its default as written, None where that is no literal.
-    `constants`: the numbers that have a name in the source."""
+    `constants`: the numbers that have a name in the source. `shared`: numbers that are divided by
+    the number of ranks (`8 // world_size`), as gradient accumulation is."""
 
     environment: Mapping[str, Value]
     constants: tuple[Constant, ...]
+    shared: tuple[Constant, ...] = ()
 
 
 def find_settings(tree: ast.Module) -> Settings:
@@ -44,7 +46,15 @@ def find_settings(tree: ast.Module) -> Settings:
         for name, default in _reads(node):
             if environment.get(name) is None:
                 environment[name] = default
-    return Settings(environment, tuple(_constants(tree)))
+    return Settings(environment, tuple(_constants(tree)), tuple(_shared(tree)))
+
+
+def _shared(tree: ast.Module) -> Iterator[Constant]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp(left=ast.Constant(value=int()) as number, op=ast.FloorDiv(), right=by):
+                if "world_size" in ast.unparse(by).lower():
+                    yield from _named("gradient accumulation", number, local=True)
 
 
 def literal(node: ast.AST | None) -> Value:

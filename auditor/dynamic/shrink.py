@@ -49,9 +49,14 @@ LADDER = (
 
 def ladder(source: str) -> tuple[Sizes, ...]:
     """The sizes to try for a script, in order; interpreted kernels take long for every row."""
+    return tuple(sized(source, sizes) for sizes in LADDER)
+
+
+def sized(source: str, sizes: Sizes) -> Sizes:
+    """The sizes, smaller where kernels are interpreted."""
     if "triton" not in source:
-        return LADDER
-    return tuple(replace(sizes, sequence=32, batch=8, tokens=512, iterations=3) for sizes in LADDER)
+        return sizes
+    return replace(sizes, sequence=32, batch=min(8, sizes.batch), tokens=512, iterations=3)
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def _chunk(value: Number, by: Factors) -> Number:
 def _batch(value: Number, by: Factors) -> Number:
     """Large values count tokens; small ones sequences or documents."""
     if 0 <= value < _FEWEST_TOKENS:
-        return min(value, by.sizes.batch // 2)
+        return min(value, max(4, by.sizes.batch // 2))
     return by.sizes.batch * by.sizes.sequence
 
 

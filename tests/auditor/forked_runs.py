@@ -120,8 +120,9 @@ def main(script: str, folder: str, *sets: str) -> None:
     replace(
         suite,
         rehearse=ForkedRuns(Path(folder) / "work"),
-        _SIZES=(Sizes(vocabulary=64, tokens=160),),
+        _SIZES=Sizes(vocabulary=64, tokens=160),
         _POSITIONS=1,
+        _cores=lambda: 1,  # the runs share a folder
     )
     (submission,) = load_target(Path(script))
     program = build(submission, unpack(submission.main, submission.files))

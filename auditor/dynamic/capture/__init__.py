@@ -6,10 +6,11 @@ its settings, all optional:
     keep         values kept of each place in the script, the latest ones
     validation   names of the validation shards (base names, with wildcards)
     training     names of the training shards
+    reserved     seconds of the run's time in which no variant is to run
     variants     forks of the run: [{"name", "at": "training" | "validation" | "artifact",
                  "files": {path: path of what lies there instead, or null to remove it},
                  "later": {path of a written file: such changes, before it is first read back}}]
-    pokes        [{"site": [path, line, kind], "after": n, "until": m, "stream": path of a shard,
+    pokes        [{"site": [path, line, kind, at], "after": n, "until": m, "stream": path of a shard,
                  "index": j, "values": [tokens]}]: see `pokes`
 
 Results, by variant (see `device.run`): `session.json` and `values`, which `record.unpack` reads;

@@ -44,9 +44,8 @@ class Poke:
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Poke":
         """From the job."""
-        path, line, kind = entry["site"]
         rest = {name: entry[name] for name in ("after", "until", "stream", "index", "values")}
-        return cls(Site(path, line, kind), **rest)
+        return cls(Site(*entry["site"]), **rest)
 
 
 @dataclass(frozen=True)

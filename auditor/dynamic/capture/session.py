@@ -4,6 +4,7 @@ import gc
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,10 @@ from auditor.dynamic.capture.printed import Printed
 from auditor.dynamic.capture.record import Recorder, Site
 from auditor.dynamic.capture.reductions import Reductions
 from auditor.dynamic.capture.steps import Steps
+from auditor.dynamic.device.clock import real_monotonic
 from auditor.dynamic.device.run import Run
+
+_LONGER = 3.0  # times as long as the run itself, a variant is stopped
 
 
 def install(run: Run, settings: Mapping[str, Any]) -> Callable[[], Any]:
@@ -35,6 +39,7 @@ class Session:
         self.variants = list(settings.get("variants", ()))
         self.pokes = [pokes.Poke.read(entry) for entry in settings.get("pokes", ())]
         self.until: tuple[Site, int] | None = None
+        self.reserved = float(settings.get("reserved", 0.0))
         names = {moment: settings.get(moment, ()) for moment in ("training", "validation")}
         self.files = Files(self.recorder, names, self._reached)
         self.lines = Lines()
@@ -73,14 +78,36 @@ class Session:
             for number, poke in enumerate(self.pokes):
                 if poke.after is None and self._poke(number, poke):
                     return
-        for variant in self.variants:
-            if variant["at"] == moment and self.run.fork(variant["name"]):
+        variants = [variant for variant in self.variants if variant["at"] == moment]
+        if variants and threading.active_count() > 1:
+            self.recorder.notes.append("threads run, which a copy of the process would not have")
+        elif variants:
+            self._vary(variants)
+
+    def _vary(self, variants: list[Mapping[str, Any]]) -> None:
+        """Lets the run itself go on first, as a copy, so that its results are there whatever comes;
+        then one variant after the other, while there is time for them. Returns in each of these."""
+        started = real_monotonic()
+        code = self.run.split()
+        if code is None:
+            return
+        took = real_monotonic() - started
+        for variant in variants:
+            seconds = min(self._left(), _LONGER * took + 1.0)
+            if seconds < took:
+                break
+            if self.run.fork(variant["name"], seconds):
                 self.lines.stop()
                 self.recorder.forget()
                 self.pokes = []
                 change(variant.get("files", {}))
                 self.files.later = variant.get("later", {})
                 return
+        os._exit(code if code >= 0 else 1)
+
+    def _left(self) -> float:
+        """Seconds that variants may still take."""
+        return self.run.left() - self.reserved
 
     def _seen(self, site: Site, ordinal: int) -> None:
         self.steps.look()
@@ -97,7 +124,9 @@ class Session:
         with self.files.unwatched():
             copies = pokes.find(poke.stream, poke.index)
             for token in poke.values:
-                if self.run.fork(f"poke-{number}-{token}"):
+                if self._left() < 0:
+                    break
+                if self.run.fork(f"poke-{number}-{token}", self._left()):
                     self.lines.stop()
                     copies.write(token)
                     self.recorder.forget()

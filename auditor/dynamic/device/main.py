@@ -20,7 +20,6 @@ import faulthandler
 import importlib
 import json
 import os
-import resource
 import sys
 import types
 from collections.abc import Mapping
@@ -52,8 +51,7 @@ def main() -> None:
         _install_capture(run, name, settings)
     state = _execute(job)
     run.send_json("used", dict(patching.used) | {"looks at the clock": clock.clock.looks})
-    spent = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    state["cpu"] = sum(usage.ru_utime + usage.ru_stime for usage in spent)
+    state["cpu"] = run.spent()
     run.finish(state)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,12 +1,15 @@
-"""All probes of one script: two runs in the sandbox with their variants, then what they prove.
+"""All probes of one script: two rounds of runs in the sandbox with variants, then what they prove.
 
-The first run tells which values the submitted metric is the mean of, and tries every change that
+The first round tells which values the submitted metric is the mean of, and tries every change that
 has to be there from the start. The second repeats it, which is a control of its own, replaces
-single tokens while it goes on, and swaps the artifact.
+single tokens while it goes on, and swaps the artifact. Where there are two processor cores, each
+round is two runs side by side, each with a part of the variants.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +25,7 @@ from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult, no
 from auditor.dynamic.probes.stream import Stream, Tokens
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import LIMITS, Rehearsal, rehearse
-from auditor.dynamic.shrink import LADDER, Sizes
+from auditor.dynamic.shrink import Sizes, ladder, sized
 from auditor.errors import AuditError
 from auditor.evidence.figures import Metric
 from auditor.program.index import Program
@@ -30,13 +33,14 @@ from auditor.submission.model import Submission
 
 NAMES = ("flip", "mass", "incompressible", "order", "once", "crossing", "artifact")
 SECONDS = 300.0  # for all probes of a script
+_FIRST = 0.5  # of that time, at which the first round begins no further variant
 _SEED = 700
 _POSITIONS = 8
 _SHARDS = f"/scratch/{DATA}/shards"
 _VALIDATION = f"{_SHARDS}/fineweb_val_000000.bin"
 _TRAINING = tuple(f"{_SHARDS}/fineweb_train_00000{number}.bin" for number in range(2))
 # A small vocabulary, so that every token can be tried; enough steps for a model that has opinions.
-_SIZES = (Sizes(vocabulary=64, iterations=12, tokens=512), *LADDER)
+_SIZES = Sizes(vocabulary=64, iterations=12, tokens=512, batch=4)
 Say = Callable[[str], None]
 
 
@@ -81,7 +85,7 @@ def probe(
     sandbox.require()
     started = time.monotonic()
     problems = []
-    for sizes in _SIZES:
+    for sizes in (sized(program.source, _SIZES), *ladder(program.source)):
         if time.monotonic() - started > seconds / 2:
             break  # what is larger would be slower
         try:
@@ -108,19 +112,69 @@ def _first_run(plan: RunPlan, deadline: float) -> _First:
     stream = Stream.of(plan.data)
     changes = flip.plan(stream, np.random.default_rng(_SEED))
     drawn = stream.with_random(0, np.random.Generator(np.random.PCG64()))  # the system's entropy
-    variants: list[dict[str, Any]] = [{"name": flip.REPEAT, "at": "validation"}]
-    files = {incompressible.NAME: make_shard(drawn.tolist())}
-    files |= {change.name: change.shard for change in changes}
-    variants += [
-        {"name": name, "at": "validation", "files": {_VALIDATION: _placed(name)}} for name in files
-    ]
-    done = _run(plan, {"variants": variants}, files, deadline)
+    files = {change.name: change.shard for change in changes}
+    files[incompressible.NAME] = make_shard(drawn.tolist())
+    variants = [_reading(name) for name in files]
+    done = _twice(plan, variants, files, deadline)
     base = read_trace(done.run)
     metric = submitted(base.log.metrics, plan.tag)
     if metric is None:
         raise AuditError("the run printed no score")
     target = Target(stream.targets, int(stream.byte_counts().sum()))
     return _First(done, base, metric, bind(base, metric, target), stream, changes, drawn)
+
+
+def _reading(name: str) -> dict[str, Any]:
+    """A variant that finds another validation shard."""
+    return {"name": name, "at": "validation", "files": {_VALIDATION: _placed(name)}}
+
+
+def _twice(
+    plan: RunPlan,
+    variants: Sequence[Mapping[str, Any]],
+    files: Mapping[str, bytes],
+    deadline: float,
+) -> _Done:
+    """The run with its variants, and an unchanged repeat. On two cores the repeat is a run of its
+    own, beside the first, and takes half of the variants. Raises `AuditError` where the run does
+    not count."""
+    reserved = (1 - _FIRST) * (deadline - time.monotonic())
+    repeat: Mapping[str, Any] = {"name": flip.REPEAT, "at": "validation"}
+    told = {"variants": [repeat, *variants], "reserved": reserved}
+    if _cores() < 2:
+        return _run(plan, told, files, deadline)
+    lanes = [{**told, "variants": variants[lane::2]} for lane in range(2)]
+    done, beside = _side_by_side(plan, lanes, files, deadline)
+    if isinstance(done, AuditError):
+        raise done
+    joined = dict(done.run.variants)
+    if not isinstance(beside, AuditError):
+        joined |= {name or flip.REPEAT: v for name, v in beside.run.variants.items()}
+    return replace(done, hook={**done.hook, **told}, run=replace(done.run, variants=joined))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _side_by_side(
+    plan: RunPlan,
+    lanes: Sequence[Mapping[str, Any]],
+    files: Mapping[str, bytes],
+    deadline: float,
+) -> list[_Done | AuditError]:
+    """Runs at the same time, or one after the other on one core; each gives a run or its error."""
+
+    def one(settings: Mapping[str, Any]) -> _Done | AuditError:
+        try:
+            return _run(plan, settings, files, deadline)
+        except AuditError as error:
+            return error
+
+    if min(len(lanes), _cores()) < 2:
+        return [one(settings) for settings in lanes]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        return list(pool.map(one, lanes))
 
 
 def _run(
@@ -179,45 +233,38 @@ def _second_run(
     except AuditError as error:
         problem = str(error)
     variants, files = _swapped(plan, first)
-    try:
-        done = _again(plan, first, bound, sampled, deadline, variants, files)
-    except AuditError as error:
-        yield from (not_audited(name, str(error)) for name in (kraft.NAME, crossing.NAME))
-        return
-    yield done.proved(crossing.judge(bound, read_trace(done.run), done.run), bound)
+    replaced = {"pokes": kraft.pokes(bound, first.stream, _VALIDATION, sampled), "variants": []}
+    swaps, poked = _side_by_side(plan, [{"variants": variants}, replaced], files, deadline)
+    if isinstance(swaps, AuditError):
+        yield not_audited(crossing.NAME, str(swaps))
+    else:
+        crossed = crossing.judge(bound, read_trace(swaps.run), swaps.run)
+        yield swaps.proved(crossed, bound)
     if problem:
         yield not_audited(kraft.NAME, problem)
         return
-    mass = kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control)
+    mass, done = _mass(first, bound, sampled, poked)
     if mass.outcome is Outcome.NOT_AUDITED and sampled[0].after is not None:
         say(f"tokens replaced from the artifact on: {mass.reason}")
         sampled = [kraft.from_artifact(bound, control.index)]
-        try:
-            done = _again(plan, first, bound, sampled, deadline)
-        except AuditError:
-            yield mass
-            return
-        mass = kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control)
-    yield done.proved(mass, bound)
+        pokes = kraft.pokes(bound, first.stream, _VALIDATION, sampled)
+        (again,) = _side_by_side(plan, [{"variants": [], "pokes": pokes}], {}, deadline)
+        later, done = _mass(first, bound, sampled, again)
+        mass = mass if later.outcome is Outcome.NOT_AUDITED else later
+    yield done.proved(mass, bound) if done is not None else mass
 
 
-def _again(
-    plan: RunPlan,
-    first: _First,
-    bound: Bound,
-    sampled: list[kraft.Sampled],
-    deadline: float,
-    variants: Sequence[Mapping[str, Any]] = (),
-    files: Mapping[str, bytes] | None = None,
-) -> _Done:
-    """The same run once more, with tokens replaced. Raises `AuditError` where it does not count, or
-    gives other losses than the first."""
-    pokes = kraft.pokes(bound, first.stream, _VALIDATION, sampled)
-    done = _run(plan, {"variants": list(variants), "pokes": pokes}, files or {}, deadline)
+def _mass(
+    first: _First, bound: Bound, sampled: list[kraft.Sampled], done: _Done | AuditError
+) -> tuple[ProbeResult, _Done | None]:
+    """What a run with replaced tokens shows: it must give the losses of the first."""
+    if isinstance(done, AuditError):
+        return not_audited(kraft.NAME, str(done)), None
     again = bound.same_place(read_trace(done.run))
     if again is None or not np.array_equal(again, bound.losses):
-        raise AuditError("a second run of the same script gives other losses")
-    return done
+        return not_audited(kraft.NAME, "a second run of the same script gives other losses"), None
+    control = first.changes[0]
+    return kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control), done
 
 
 def _swapped(plan: RunPlan, first: _First) -> tuple[list[dict[str, Any]], dict[str, bytes]]:

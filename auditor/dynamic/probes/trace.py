@@ -66,7 +66,7 @@ def read_trace(run: Rehearsal, variant: str = "") -> Trace:
     name = f"the run with {variant}" if variant else "the run"
     found = run.variants.get(variant)
     if found is None:
-        raise AuditError(f"{name} never took place")
+        raise AuditError(f"no time was left for {name}")
     entry, state = found.json("session"), found.json("exit")
     try:
         return Trace(
