@@ -67,6 +67,13 @@ class Rehearsal:
         return self.variants[""]
 
     @property
+    def cpu(self) -> float:
+        """CPU seconds of all its processes, as they tell."""
+        state = self.first.json("exit")
+        alone = state.get("cpu") if isinstance(state, dict) else None
+        return float(self.first.json("spent") or alone or 0.0)
+
+    @property
     def metric(self) -> Metric | None:
         """The submitted metric as this run printed it."""
         return self.first.metric

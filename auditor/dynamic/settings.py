@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 Value = int | float | str | None
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
+_AVERAGED = re.compile(r"ema_decay$", re.IGNORECASE)
 _OPTION = re.compile(r"--[a-z][a-z0-9_-]{1,60}")
 
 
@@ -136,6 +137,10 @@ def _constants(tree: ast.Module) -> Iterator[Constant]:
                 yield from _named(keyword.arg or "", keyword.value, local=True)
         if isinstance(node, ast.FunctionDef):
             yield from _defaults(node.args)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
+            if isinstance(target, ast.Name) and _AVERAGED.search(target.id):
+                yield from _named(target.id, node.value, local=True)
 
 
 def _defaults(parameters: ast.arguments) -> Iterator[Constant]:

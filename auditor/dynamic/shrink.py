@@ -3,6 +3,7 @@
 The laws
 - What counts tokens of a sequence (sequence length, window, stride, chunk) shrinks by one factor;
   a stride that was below its window stays below it.
+- Averages of weights reach back over the same share of the steps, two steps at least.
 - What counts steps (iterations, warm-up, warm-down, starts and intervals) shrinks by another.
 - Widths shrink with the model's width; heads keep their ratio of query to key heads.
 - Layers stay: names such as "last 4" or "loop from 3 to 5" depend on their number.
@@ -141,6 +142,13 @@ def _gate(value: Number, by: Factors) -> Number:
     return min(int(value), max(16, round(value * by.sizes.tokens / REAL_TOKENS)))
 
 
+def _average(value: Number, by: Factors) -> Number:
+    """The decay of a moving average over 1 / (1 - decay) steps."""
+    if not 0.5 < value < 1:
+        return value
+    return round(1 - 1 / max(2.0, by.steps / (1 - value)), 6)
+
+
 def _heads(value: Number, by: Factors) -> Number:
     return max(1, round(value * by.heads)) if value > 0 else value
 
@@ -183,6 +191,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
         (r"_WARMUP_STEPS$", _scaled(lambda by: by.steps, 2)),
         (r"^VAL_LOSS_EVERY$|^EVAL_EVERY$|^VAL_EVERY$", _at_most(lambda sizes: sizes.iterations)),
         (r"LOG_EVERY$|LOG_INTERVAL$", _at_most(lambda _: 1)),
+        (r"EMA_DECAY$", _average),
         (_STEPPED, _scaled(lambda by: by.steps, 1)),
         (r"BATCH_(?:TOKENS|SIZE)$|^(?:VAL|TRAIN|EVAL)_BATCH", _batch),
         (r"STRIDE$", _stride),
@@ -205,7 +214,8 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
 
 # What a call may be given that only ever sizes a loop over data.
 LOCAL = re.compile(
-    r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB"
+    r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB|"
+    r"EMA_DECAY$"
 )
 
 

@@ -32,7 +32,9 @@ _TOKENS = (torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64)
 
 @dataclass(frozen=True)
 class Poke:
-    """One entry of the job's `pokes`."""
+    """One entry of the job's `pokes`. Of the recorded losses the last `counted` are the score's;
+    number `value` of these times `scale` is the changed token's own, and `known` for some tokens.
+    """
 
     site: Site
     after: int | None
@@ -40,12 +42,23 @@ class Poke:
     stream: str
     index: int
     values: Sequence[int]
+    known: Mapping[int, float]
+    counted: int
+    value: int
+    scale: float
+
+    def contradicts(self, token: int, losses: Sequence[float]) -> bool:
+        """Whether `token`'s own loss is known to be another."""
+        if token not in self.known:
+            return False
+        scored = losses[-self.counted :]
+        return len(scored) <= self.value or scored[self.value] * self.scale != self.known[token]
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Poke":
         """From the job."""
-        rest = {name: entry[name] for name in ("after", "until", "stream", "index", "values")}
-        return cls(Site(*entry["site"]), **rest)
+        told = {**entry, "site": Site(*entry["site"]), "known": dict(entry["known"])}
+        return cls(**told)
 
 
 @dataclass(frozen=True)

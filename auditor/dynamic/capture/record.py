@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from auditor.dynamic.device.clock import real_monotonic
 
 Floats = NDArray[np.float64]
+FROM_ARTIFACT = "tokens were replaced from the artifact on"  # a note: see `session`
 _OURS = "/auditor/dynamic/"
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<frozen ")
 _MOST_TEXT = 2000  # characters kept of a printed line

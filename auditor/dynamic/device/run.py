@@ -18,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from auditor.dynamic.device.clock import real_monotonic
 
@@ -38,6 +38,7 @@ class Run:
         self.work = work
         self.settings = settings
         self.variant = ""
+        self.code = 0  # how the latest variant ended
         self.hooks: dict[str, Callable[[], Any]] = {}
         self.ranks: list[int] = []  # processes of the other ranks
         self._pipe = pipe
@@ -66,7 +67,10 @@ class Run:
 
     def spent(self) -> float:
         """CPU seconds of the run so far, this process and those that it was copied from."""
-        used = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = (
+            resource.getrusage(resource.RUSAGE_SELF),
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
         return self._spent + sum(usage.ru_utime + usage.ru_stime for usage in used)
 
     def split(self) -> int | None:
@@ -82,6 +86,11 @@ class Run:
         _put_back(self.work, before)
         return code
 
+    def leave(self, code: int) -> NoReturn:
+        """Ends a process that stayed behind, with the exit code of the run itself."""
+        self.send_json("spent", self.spent())
+        os._exit(code if code >= 0 else 1)
+
     def fork(self, variant: str, seconds: float | None = None) -> bool:
         """Runs the rest of the script once more, as a variant, stopped after `seconds`. True in
         the variant; the original waits for its end, finds its work folder as it left it, and gets
@@ -92,7 +101,7 @@ class Run:
         before = self._before_fork()
         child = os.fork()
         if child:
-            _wait(child, seconds)
+            self.code = _wait(child, seconds)
             _put_back(self.work, before)
             return False
         self.enter(variant, Path(f"/tmp/output-{os.getpid()}"))

@@ -48,7 +48,13 @@ class Sampled:
     after: int | None
     until: int
 
-    def poke(self, bound: Bound, path: str, tokens: list[int]) -> dict[str, Any]:
+    def first(self, bound: Bound) -> int:
+        """The index of the first bound loss that the children record."""
+        return int(np.searchsorted(bound.ordinals, self.after or 0, side="right"))
+
+    def poke(
+        self, bound: Bound, path: str, tokens: list[int], known: Mapping[int, float]
+    ) -> dict[str, Any]:
         """The entry for the capture hook."""
         return {
             "site": list(bound.site),
@@ -56,7 +62,12 @@ class Sampled:
             "until": self.until,
             "stream": path,
             "index": self.index,
-            "values": tokens,
+            "values": [*known, *(token for token in tokens if token not in known)],
+            "known": [[token, loss] for token, loss in known.items()],
+            "counted": int(np.searchsorted(bound.ordinals, self.until, side="right"))
+            - self.first(bound),
+            "value": self.value - self.first(bound),
+            "scale": bound.scale,
         }
 
 
@@ -168,14 +179,14 @@ def _words(interval: tuple[float, float]) -> str:
 
 def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:
     """The loss of token `place.index` for each token that it could be, in nats."""
-    first = int(np.searchsorted(bound.ordinals, place.after or 0, side="right"))
+    first = place.first(bound)
+    counted = int(np.searchsorted(bound.ordinals, place.until, side="right")) - first
     column = np.empty(stream.vocabulary)
     for token in range(stream.vocabulary):
         found = run.variants.get(f"poke-{number}-{token}")
         losses = found.json("losses") if found is not None else None
-        if isinstance(losses, list) and place.after is None:  # only what the score is made of
-            losses = losses[-int(np.searchsorted(bound.ordinals, place.until, side="right")) :]
-        if not isinstance(losses, list) or len(losses) <= place.value - first:
+        losses = losses[-counted:] if isinstance(losses, list) else []  # others are of earlier runs
+        if len(losses) <= place.value - first:
             raise AuditError(f"token {place.index} cannot be replaced while the run goes on")
         column[token] = float(losses[place.value - first]) * bound.scale
     if np.isnan(column).any():
@@ -219,9 +230,26 @@ def ratio(free: Floats, counts: Ordinals) -> tuple[float, tuple[float, float]]:
     return per_byte, (per_byte - half, per_byte + half)
 
 
+def known(bound: Bound, first: Rehearsal, stream: Stream, control: Change) -> dict[int, float]:
+    """What the losses at the first sampled position must be, in nats: that of the run itself with
+    the real token, and that of the run which read the changed token from the start."""
+    found = {int(stream.tokens[control.index]): float(bound.losses[control.index - 1])}
+    whole = bound.same_place(read_trace(first, control.name))
+    if whole is not None:
+        found[control.token] = float(whole[control.index - 1])
+    return found
+
+
 def pokes(
-    bound: Bound, stream: Stream, path: str, sampled: list[Sampled]
+    bound: Bound,
+    stream: Stream,
+    path: str,
+    sampled: list[Sampled],
+    known: Mapping[int, float],
 ) -> list[Mapping[str, Any]]:
-    """What the capture hook is to do."""
+    """What the capture hook is to do. `known` are losses at the first of the places."""
     tokens = list(range(stream.vocabulary))
-    return [place.poke(bound, path, tokens) for place in sampled]
+    return [
+        place.poke(bound, path, tokens, {} if number else known)
+        for number, place in enumerate(sampled)
+    ]

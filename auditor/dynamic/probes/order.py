@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditor.dynamic.probes.binding import Bound
-from auditor.dynamic.probes.flip import IN_ORDER, Change
+from auditor.dynamic.probes.flip import IN_ORDER, Change, took_place
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import Rehearsal
@@ -42,7 +42,7 @@ def judge(
     """The probe's result, given that of the flip probe."""
     in_order = bool(flip.numbers.get(IN_ORDER))
     try:
-        fed = list(_first_fed(bound, base, run, changes, in_order))
+        fed = list(_first_fed(bound, base, run, took_place(run, changes), in_order))
     except AuditError as error:
         return not_audited(NAME, str(error))
     early = [step for step in fed if step.early]

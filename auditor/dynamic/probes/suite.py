@@ -7,22 +7,34 @@ round is two runs side by side, each with a part of the variants.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from auditor.dynamic import sandbox
+from auditor.dynamic.capture.record import FROM_ARTIFACT
 from auditor.dynamic.data import make_shard, make_text
 from auditor.dynamic.plan import DATA, RunPlan, plan_run
-from auditor.dynamic.probes import artifact, crossing, flip, incompressible, kraft, once, order
+from auditor.dynamic.probes import (
+    artifact,
+    crossing,
+    flip,
+    incompressible,
+    kraft,
+    once,
+    order,
+    ranks,
+)
 from auditor.dynamic.probes.binding import Bound, Target, bind, submitted
 from auditor.dynamic.probes.proof import HOOK, VARIANTS, prove
-from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult, not_audited
-from auditor.dynamic.probes.stream import Stream, Tokens
+from auditor.dynamic.probes.result import ProbeResult, ScriptResult, not_audited
+from auditor.dynamic.probes.stream import Stream, Tokens, read_shard
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import LIMITS, Rehearsal, rehearse
 from auditor.dynamic.shrink import Sizes, ladder, sized
@@ -31,11 +43,13 @@ from auditor.evidence.figures import Metric
 from auditor.program.index import Program
 from auditor.submission.model import Submission
 
-NAMES = ("flip", "mass", "incompressible", "order", "once", "crossing", "artifact")
+NAMES = ("flip", "mass", "incompressible", "order", "once", "crossing", "artifact", "ranks")
 SECONDS = 300.0  # for all probes of a script
+UNBOUND = "no values in the run have the mean that it prints"
 _FIRST = 0.5  # of that time, at which the first round begins no further variant
 _SEED = 700
 _POSITIONS = 8
+_RANKS = (2, 4)
 _SHARDS = f"/scratch/{DATA}/shards"
 _VALIDATION = f"{_SHARDS}/fineweb_val_000000.bin"
 _TRAINING = tuple(f"{_SHARDS}/fineweb_train_00000{number}.bin" for number in range(2))
@@ -96,6 +110,8 @@ def probe(
             problems.append(str(error))
             continue
         results = list(_judge(plan, first, started + seconds, say))
+        spread = partial(plan_run, submission, program, sizes=_once(sizes), overrides=overrides)
+        results.append(_ranks(spread, program.source, first, started + seconds, say))
         return ScriptResult(
             tuple(results),
             metric=first.metric.evidence.text,
@@ -111,10 +127,16 @@ def _first_run(plan: RunPlan, deadline: float) -> _First:
     """Raises `AuditError` where the run does not count."""
     stream = Stream.of(plan.data)
     changes = flip.plan(stream, np.random.default_rng(_SEED))
-    drawn = stream.with_random(0, np.random.Generator(np.random.PCG64()))  # the system's entropy
+    entropy = np.random.Generator(np.random.PCG64())  # the system's
+    drawn = stream.drawn(stream.tokens, entropy)
     files = {change.name: change.shard for change in changes}
-    files[incompressible.NAME] = make_shard(drawn.tolist())
     variants = [_reading(name) for name in files]
+    files[incompressible.NAME] = make_shard(drawn.tolist())
+    training = read_shard(plan.files[_TRAINING[0].removeprefix("/scratch/")])
+    files["random"] = make_shard(stream.drawn(training, entropy).tolist())
+    everything = {path: _placed("random") for path in _TRAINING}
+    everything[_VALIDATION] = _placed(incompressible.NAME)
+    variants.insert(2, {"name": incompressible.NAME, "at": "data", "files": everything})
     done = _twice(plan, variants, files, deadline)
     base = read_trace(done.run)
     metric = submitted(base.log.metrics, plan.tag)
@@ -208,7 +230,7 @@ def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[
     script = plan.files[f"{plan.folder}/{plan.script}"]
     yield first.done.proved(artifact.judge(base, run, changes, len(script)), bound)
     if bound is None:
-        reason = f"no values in the run have the mean that it prints: {first.metric.evidence.text}"
+        reason = f"{UNBOUND}: {first.metric.evidence.text}"
         yield from (not_audited(name, reason) for name in ("flip", "order", "mass", "crossing"))
         return
     flipped = flip.judge(bound, run, changes)
@@ -216,11 +238,11 @@ def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[
     yield first.done.proved(order.judge(bound, base, run, changes, flipped), bound)
     say("running it again: tokens replaced in place, the artifact swapped")
     in_order = bool(flipped.numbers.get(flip.IN_ORDER))
-    yield from _second_run(plan, first, bound, in_order, deadline, say)
+    yield from _second_run(plan, first, bound, in_order, deadline)
 
 
 def _second_run(
-    plan: RunPlan, first: _First, bound: Bound, in_order: bool, deadline: float, say: Say
+    plan: RunPlan, first: _First, bound: Bound, in_order: bool, deadline: float
 ) -> Iterator[ProbeResult]:
     control = first.changes[0]
     problem, sampled = "", []
@@ -230,10 +252,16 @@ def _second_run(
         sampled = kraft.choose(
             bound, first.stream, _POSITIONS, control.index, deadline - time.monotonic()
         )
+        read_trace(first.done.run, control.name)
     except AuditError as error:
         problem = str(error)
     variants, files = _swapped(plan, first)
-    replaced = {"pokes": kraft.pokes(bound, first.stream, _VALIDATION, sampled), "variants": []}
+    replaced: dict[str, Any] = {"variants": [], "pokes": []}
+    later = [kraft.from_artifact(bound, control.index)]
+    if not problem:
+        known = kraft.known(bound, first.done.run, first.stream, control)
+        for name, places in (("pokes", sampled), ("fallback", later)):
+            replaced[name] = kraft.pokes(bound, first.stream, _VALIDATION, places, known)
     swaps, poked = _side_by_side(plan, [{"variants": variants}, replaced], files, deadline)
     if isinstance(swaps, AuditError):
         yield not_audited(crossing.NAME, str(swaps))
@@ -243,28 +271,59 @@ def _second_run(
     if problem:
         yield not_audited(kraft.NAME, problem)
         return
-    mass, done = _mass(first, bound, sampled, poked)
-    if mass.outcome is Outcome.NOT_AUDITED and sampled[0].after is not None:
-        say(f"tokens replaced from the artifact on: {mass.reason}")
-        sampled = [kraft.from_artifact(bound, control.index)]
-        pokes = kraft.pokes(bound, first.stream, _VALIDATION, sampled)
-        (again,) = _side_by_side(plan, [{"variants": [], "pokes": pokes}], {}, deadline)
-        later, done = _mass(first, bound, sampled, again)
-        mass = mass if later.outcome is Outcome.NOT_AUDITED else later
+    mass, done = _mass(first, bound, sampled, later, poked)
     yield done.proved(mass, bound) if done is not None else mass
 
 
 def _mass(
-    first: _First, bound: Bound, sampled: list[kraft.Sampled], done: _Done | AuditError
+    first: _First,
+    bound: Bound,
+    sampled: list[kraft.Sampled],
+    later: list[kraft.Sampled],
+    done: _Done | AuditError,
 ) -> tuple[ProbeResult, _Done | None]:
     """What a run with replaced tokens shows: it must give the losses of the first."""
     if isinstance(done, AuditError):
         return not_audited(kraft.NAME, str(done)), None
-    again = bound.same_place(read_trace(done.run))
+    trace = read_trace(done.run)
+    sampled = later if FROM_ARTIFACT in trace.notes else sampled
+    again = bound.same_place(trace)
     if again is None or not np.array_equal(again, bound.losses):
         return not_audited(kraft.NAME, "a second run of the same script gives other losses"), None
     control = first.changes[0]
     return kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control), done
+
+
+def _once(sizes: Sizes) -> Sizes:
+    """Sizes of a run whose training does not matter."""
+    return replace(sizes, iterations=1)
+
+
+def _ranks(
+    spread: Callable[..., RunPlan], source: str, first: _First, deadline: float, say: Say
+) -> ProbeResult:
+    """Runs with several ranks, each with the artifact of the first run; `spread` plans them."""
+    written = first.base.artifact
+    if first.bound is None or written is None:
+        missing = "values" if first.bound is None else "artifact"
+        return not_audited(ranks.NAME, f"no {missing} to compare")
+    if not re.search(r"\b(?:all_reduce|all_gather\w*|reduce)\(", source):
+        return not_audited(ranks.NAME, "the script shares no work among ranks")
+    say("running it with more ranks")
+    later = {written.path: {written.path: _placed("artifact")}}
+    files = {"artifact": first.done.run.first.results.get("artifact", b"")}
+    runs: dict[int, Sequence[Trace] | AuditError] = {}
+    for size in _RANKS:
+        started = time.monotonic()
+        try:
+            plan = spread(world_size=size)
+            runs[size] = ranks.traces(_run(plan, {"later": later}, files, deadline).run, size)
+        except AuditError as error:
+            runs[size] = error
+        took = time.monotonic() - started
+        if deadline - time.monotonic() < 2.5 * took:
+            break
+    return ranks.judge(first.bound, first.base, runs, first.done.plan.tag)
 
 
 def _swapped(plan: RunPlan, first: _First) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
