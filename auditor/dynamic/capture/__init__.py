@@ -12,9 +12,10 @@ its settings, all optional:
                  first of both | "artifact", "files": {path: path of what lies there instead, or
                  null to remove it},
                  "later": {path of a written file: such changes, before it is first read back}}]
-    pokes        [{"site": [path, line, kind, at], "after": n, "until": m, "stream": path of a
-                 shard, "index": j, "values": [tokens], "known": [[token, loss]], "counted": n,
-                 "value": k, "scale": x}]: see `pokes`
+    pokes        [{"site": [path, line, kind, at], "after": n, "step": number of a weight change
+                 that takes the place of `after`, "until": m, "stream": path of a shard, "index": j,
+                 "values": [tokens], "known": [[token, loss]], "counted": n, "value": k,
+                 "scale": x}]: see `pokes`
     fallback     such pokes, without `after`, in case that a known loss comes out otherwise
 
 Results, by variant (see `device.run`): `session.json` and `values`, which `record.unpack` reads;

@@ -1,9 +1,9 @@
 """Another token in the middle of a run: every copy of the stream that is alive is changed in place.
 
-A poke forks one child a token right after some reduction, changes target `index` of the validation
-stream wherever it is held (tensors, arrays, lists, the file itself), lets the script score on to a
-later reduction of the same site, and ends there. So a child costs one window's scoring instead of a
-whole run.
+A poke forks one child a token right after some reduction, or some optimizer's step, changes target
+`index` of the validation stream wherever it is held (tensors, arrays, lists, the file itself), lets
+the script score on to a later reduction of the same site, and ends there. So a child costs one
+window's scoring instead of a whole run.
 
 Whether that found all copies is not taken for granted: one of the tokens is also tried by a run
 that read the changed file from the start, and both must give the same loss to the last bit.
@@ -38,6 +38,7 @@ class Poke:
 
     site: Site
     after: int | None
+    step: int | None
     until: int
     stream: str
     index: int

@@ -19,6 +19,7 @@ from auditor.dynamic.device.clock import real_monotonic
 
 Floats = NDArray[np.float64]
 FROM_ARTIFACT = "tokens were replaced from the artifact on"  # a note: see `session`
+BY_HAND = "by hand"  # ends the place of a weight change that no optimizer made
 _OURS = "/auditor/dynamic/"
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<frozen ")
 _MOST_TEXT = 2000  # characters kept of a printed line

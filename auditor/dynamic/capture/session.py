@@ -48,7 +48,7 @@ class Session:
         self.files = Files(self.recorder, names, self._reached)
         self.files.later = dict(settings.get("later", {}))
         self.lines = Lines()
-        self.steps = Steps(self.recorder)
+        self.steps = Steps(self.recorder, self._stepped)
         self.reductions = Reductions(self.recorder, self._seen)
 
     def install(self) -> None:
@@ -137,7 +137,13 @@ class Session:
         if self.poked is not None:
             self._poked(site, ordinal, *self.poked)
         for number, poke in enumerate(self.pokes):
-            if (poke.site, poke.after) == (site, ordinal) and self._poke(number, poke):
+            here = (poke.site, poke.after) == (site, ordinal) and poke.step is None
+            if here and self._poke(number, poke):
+                return
+
+    def _stepped(self, count: int) -> None:
+        for number, poke in enumerate(self.pokes):
+            if poke.step == count and self._poke(number, poke):
                 return
 
     def _poked(self, site: Site, ordinal: int, poke: pokes.Poke, token: int) -> None:

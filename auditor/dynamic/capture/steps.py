@@ -10,7 +10,7 @@ alone: nothing has to be known of names, or of the way that data take.
 
 import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,14 +19,17 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from auditor.dynamic.capture.record import Recorder, place
+from auditor.dynamic.capture.record import BY_HAND, Recorder, place
 
 
 class Steps:
-    """Follows the parameters of optimizers and modules."""
+    """Follows the parameters of optimizers and modules; tells `stepped` the number of each change
+    that an optimizer made, from 1 among all changes."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, stepped: Callable[[int], None]) -> None:
         self.recorder = recorder
+        self.stepped = stepped
+        self.count = 0
         self.parameters: dict[int, weakref.ref[torch.Tensor]] = {}
         self.versions = 0
         self.stepping = False  # the hook before a step always has one after it
@@ -50,7 +53,7 @@ class Steps:
         versions = self.versions if self.stepping else self._versions()
         if versions != self.versions:
             self.versions = versions
-            self._note("by hand", self._alive())
+            self._note(BY_HAND, self._alive())
 
     def _follow(self, parameter: torch.Tensor) -> None:
         key = id(parameter)
@@ -70,8 +73,10 @@ class Steps:
         self.stepping = False
         self._note("", (p for group in optimizer.param_groups for p in group["params"]))
         self.versions = self._versions()
+        self.stepped(self.count)
 
     def _note(self, how: str, parameters: Iterable[torch.Tensor]) -> None:
+        self.count += 1
         path, line, _ = place(3)
         self.recorder.step(digest(parameters), f"{path}:{line}" + (f" {how}" if how else ""))
 

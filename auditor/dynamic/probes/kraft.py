@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.dynamic.capture.record import Floats
+from auditor.dynamic.capture.record import BY_HAND, Floats
 from auditor.dynamic.probes.binding import Bound
 from auditor.dynamic.probes.flip import Change
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.stream import Stream
-from auditor.dynamic.probes.trace import read_trace
+from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import Rehearsal
 from auditor.dynamic.result import TOLERANCE
 from auditor.errors import AuditError
@@ -31,6 +31,7 @@ NAME = "mass"
 _Z95 = 1.96
 _KINDS = 4.0  # how much longer a pause with a forward pass is than one without
 _FORK = 0.05  # seconds that a child takes besides
+_SECONDS = 40.0  # that the children of all positions may take
 _PASS = 0.002  # seconds that a forward pass takes at least
 Ordinals = NDArray[np.int64]
 
@@ -40,13 +41,15 @@ class Sampled:
     """A position to be measured: value `value` of the bound losses is that of token `index`.
 
     The children live from reduction `after` of the bound site to reduction `until`; without
-    `after`, from the moment on at which the artifact is read.
+    `after`, from the moment on at which the artifact is read. Where weights change in between, they
+    live from the last change on, which is number `step` of the run.
     """
 
     index: int
     value: int
     after: int | None
     until: int
+    step: int | None = None
 
     def first(self, bound: Bound) -> int:
         """The index of the first bound loss that the children record."""
@@ -59,6 +62,7 @@ class Sampled:
         return {
             "site": list(bound.site),
             "after": self.after,
+            "step": self.step,
             "until": self.until,
             "stream": path,
             "index": self.index,
@@ -71,7 +75,9 @@ class Sampled:
         }
 
 
-def choose(bound: Bound, stream: Stream, count: int, first: int, seconds: float) -> list[Sampled]:
+def choose(
+    bound: Bound, base: Trace, stream: Stream, count: int, first: int, seconds: float
+) -> list[Sampled]:
     """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
     its first third, so that gates are behind and tables are filled, and away from its tail, which
     overlapping windows score again. Where no pause parts one window from the next, the children
@@ -91,18 +97,31 @@ def choose(bound: Bound, stream: Stream, count: int, first: int, seconds: float)
         until = int(bound.ordinals[index - 1])
         before = starts[starts <= until]
         if len(before) and stream.is_text(index):
-            found.append(Sampled(index, index - 1, int(before[-1]) - 1, until))
+            start = int(before[-1])
+            found.append(Sampled(index, index - 1, start - 1, until, _step(bound, base, start)))
     if not found:
         return [from_artifact(bound, first)]
     return found[: max(1, min(count, _affordable(bound, found, stream, seconds)))]
 
 
+def _step(bound: Bound, base: Trace, start: int) -> int | None:
+    """The number of the last weight change between reduction `start` of the bound site and the one
+    before it, if there is one that an optimizer made."""
+    ticks = {event.ordinal: event.tick for event in bound.events}
+    earlier = [number for number, (tick, *_) in enumerate(base.steps, 1) if tick < ticks[start]]
+    if not earlier:
+        return None
+    tick, _, place = base.steps[earlier[-1] - 1]
+    return None if tick < ticks.get(start - 1, 0) or place.endswith(BY_HAND) else earlier[-1]
+
+
 def _affordable(bound: Bound, found: list[Sampled], stream: Stream, seconds: float) -> int:
-    """How many positions fit into half of the time, judged by the first run's own pace."""
+    """How many positions fit into half of the time and into `_SECONDS`, judged by the first run's
+    own pace."""
     when = {e.ordinal: e.seconds for e in bound.events}
     spans = [when[p.until] - when[p.after] for p in found if p.after in when]
     each = stream.vocabulary * (_FORK + (max(spans) if spans else 0.0))
-    return int(0.5 * seconds / each)
+    return int(min(0.5 * seconds, _SECONDS) / each)
 
 
 def from_artifact(bound: Bound, index: int) -> Sampled:

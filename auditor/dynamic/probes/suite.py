@@ -249,9 +249,8 @@ def _second_run(
     try:
         if not in_order:
             raise AuditError("it is not known which value is the loss of which token")
-        sampled = kraft.choose(
-            bound, first.stream, _POSITIONS, control.index, deadline - time.monotonic()
-        )
+        left = deadline - time.monotonic()
+        sampled = kraft.choose(bound, first.base, first.stream, _POSITIONS, control.index, left)
         read_trace(first.done.run, control.name)
     except AuditError as error:
         problem = str(error)
