@@ -131,6 +131,10 @@ def main(script: str, folder: str, *sets: str) -> None:
         result = suite.probe(submission, program, overrides={"FAULTS": faults})
         told[faults] = {
             "problem": result.problem,
+            "timeline": [
+                [event.kind.value, event.line.text, *map(str, event.spans + event.known)]
+                for event in result.timeline
+            ],
             "lines": sorted(line for name, line in result.lines if name == "train_gpt.py"),
             "probes": {
                 p.probe: {

@@ -83,3 +83,16 @@ def test_lines_that_ran_are_told(told: Told) -> None:
     early = next(n for n, text in enumerate(lines, 1) if "step(net, optimizer, window)" in text)
     assert early not in told[""]["lines"]
     assert early in told["early,bytes"]["lines"]
+
+
+def test_the_run_is_told_in_order_with_the_tokens_that_weights_know(told: Told) -> None:
+    trained = ["train", "optimizer.step()", "training tokens"]
+    adapted = ["train", "optimizer.step()", "all of validation"]
+    first, *_ = told[""]["timeline"]
+    assert first == trained
+    scored = [event for event in told[""]["timeline"] if event[0] == "score"]
+    assert len(scored[0]) == 3  # by weights that know no token of it yet
+    assert len(scored[-1]) == 4
+    assert told[""]["timeline"].index(scored[0]) < told[""]["timeline"].index(adapted)
+    early = told["early,bytes"]["timeline"]
+    assert early.index(adapted) < early.index([*scored[-1]])

@@ -14,7 +14,7 @@ import numpy as np
 from auditor.dynamic.probes.binding import Bound
 from auditor.dynamic.probes.flip import IN_ORDER, Change, took_place
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
-from auditor.dynamic.probes.trace import Trace, read_trace
+from auditor.dynamic.probes.trace import Trace, read_trace, since
 from auditor.dynamic.rehearsal import Rehearsal
 from auditor.errors import AuditError
 
@@ -79,19 +79,11 @@ def _first_fed(
     """Where it is not known when each token is scored, the beginning of all scoring counts."""
     ticks = bound.ticks() if in_order else np.full(bound.losses.size, bound.first_tick)
     for change in (c for c in changes if c.single and c.index <= len(ticks)):
-        steps = _since(read_trace(run, change.name), base)
+        steps = since(read_trace(run, change.name), base)
         for (tick, digest, place), other in zip(*steps, strict=False):
             if digest != other[1]:
                 yield Fed(change.index, tick, place, int(ticks[change.index - 1]))
                 break
-
-
-def _since(variant: Trace, base: Trace) -> tuple[list[tuple[int, str, str]], ...]:
-    """The steps of both runs from the moment on at which the variant was forked."""
-    ticks = [tick for tick, _ in variant.printed]
-    ticks += [tick for tick, _, _ in (*variant.files, *variant.steps)]
-    start = min(ticks, default=0)
-    return [s for s in base.steps if s[0] >= start], list(variant.steps)
 
 
 def timeline(bound: Bound, base: Trace) -> str:

@@ -35,11 +35,13 @@ from auditor.dynamic.probes.binding import Bound, Target, bind, submitted
 from auditor.dynamic.probes.proof import HOOK, VARIANTS, prove
 from auditor.dynamic.probes.result import ProbeResult, ScriptResult, not_audited
 from auditor.dynamic.probes.stream import Stream, Tokens, read_shard
+from auditor.dynamic.probes.timeline import traced
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import LIMITS, Rehearsal, rehearse
 from auditor.dynamic.shrink import Sizes, ladder, sized
 from auditor.errors import AuditError
 from auditor.evidence.figures import Metric
+from auditor.program.events import Event
 from auditor.program.index import Program
 from auditor.submission.model import Submission
 
@@ -118,9 +120,18 @@ def probe(
             environment=plan.environment,
             shrunk=tuple(f"{c.name} {c.before} as {c.after}" for c in plan.changes),
             lines=first.base.lines,
+            timeline=_timeline(program, first),
             seconds=time.monotonic() - started,
         )
     return ScriptResult(problem=problems[0], seconds=time.monotonic() - started)
+
+
+def _timeline(program: Program, first: _First) -> tuple[Event, ...]:
+    if first.bound is None:
+        return ()
+    texts = {"<string>": program.source, first.done.plan.script: program.source}
+    texts |= {module.path.rpartition("/")[2]: module.source for module in program.modules[1:]}
+    return traced(first.bound, first.base, first.done.run, first.changes, program.path, texts)
 
 
 def _first_run(plan: RunPlan, deadline: float) -> _First:
