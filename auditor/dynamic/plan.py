@@ -326,10 +326,12 @@ def _changed(program: Program, texts: Mapping[str, str], edits: list[Edit]) -> d
 
 
 def _absent(modules: Iterable[Module], program: Program) -> Iterator[str]:
-    """Modules imported at top level, unguarded, that neither the device nor this machine has."""
+    """What is imported at top level, unguarded: modules that neither the device nor this machine
+    has, and the names that are taken from modules of which the device has a part."""
     own = {name.partition(".")[0] for name in program.files}
     for module in modules:
         for statement in module.tree.body:
+            yield from _parts(statement)
             for name in _imports(statement):
                 top = name.partition(".")[0]
                 known = top in sys.stdlib_module_names or top in _STOOD_IN or top in own
@@ -342,6 +344,13 @@ _STOOD_IN = frozenset(
     "flash_attn flash_attn_interface flash_attn_3 flash_attn_4 flash_attn3 fa3_fwd_interface "
     "hopper kernels causal_conv1d cutlass_evt_fusion fla liger_kernel mamba_ssm".split()
 )
+
+
+def _parts(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.ImportFrom):
+        for module in _imports(statement):
+            if module.partition(".")[0] in _STOOD_IN:
+                yield from (f"{module}.{alias.name}" for alias in statement.names)
 
 
 def _imports(statement: ast.stmt) -> Iterator[str]:

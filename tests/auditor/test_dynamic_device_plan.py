@@ -73,6 +73,12 @@ def test_stream_has_several_chunks_of_several_sequences() -> None:
     assert 2 * 64 <= chunk <= LADDER[0].tokens / 4
 
 
+def test_an_average_of_weights_reaches_back_two_steps_at_least() -> None:
+    assert shrunk(EMA_DECAY=0.997)["EMA_DECAY"] == 0.5
+    assert shrunk(Sizes(iterations=200), EMA_DECAY=0.999)["EMA_DECAY"] == pytest.approx(0.9)
+    assert shrunk(EMA_DECAY=0.0)["EMA_DECAY"] == 0.0
+
+
 def test_layers_and_what_is_indexed_by_them_stay() -> None:
     small = shrunk()
     assert (small["NUM_LAYERS"], small["XSA_LAST_N"]) == (11, 4)
