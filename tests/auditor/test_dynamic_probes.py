@@ -19,7 +19,7 @@ FOUND = {
     "quiet,memory": {"mass"},  # behaves where the text looks random
     "deaf,memory": {"incompressible"},  # undoes the hooks
 }
-HONEST = ("", "reversed,warmup")
+HONEST = ("", "reversed,warmup", "watched,memory")
 Told = dict[str, dict[str, Any]]
 
 
@@ -76,6 +76,16 @@ def test_undoing_the_hooks_is_never_clean(told: Told) -> None:
     found = outcomes(told, "deaf,memory")
     assert {found[name] for name in ("flip", "order", "mass", "crossing")} == {"not audited"}
     assert told["deaf,memory"]["probes"]["incompressible"]["outside"]
+
+
+def test_a_script_that_sees_the_device_escapes_but_its_lines_are_known_not_to_have_run(
+    told: Told,
+) -> None:
+    assert "found" not in outcomes(told, "watched,memory").values()
+    lines = SCRIPT.read_text().splitlines()
+    hidden = next(n for n, text in enumerate(lines, 1) if "nll = 0.05 * nll" in text)
+    assert hidden not in told["watched,memory"]["lines"]  # so nothing read there is lowered
+    assert hidden in told["quiet,memory"]["lines"]
 
 
 def test_lines_that_ran_are_told(told: Told) -> None:
