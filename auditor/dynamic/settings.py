@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 Value = int | float | str | None
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
-_AVERAGED = re.compile(r"ema_decay$", re.IGNORECASE)
+_VARIABLES = re.compile(r"ema_decay$|^warmup_\w*iters$", re.IGNORECASE)  # inside of functions
 _OPTION = re.compile(r"--[a-z][a-z0-9_-]{1,60}")
 
 
@@ -139,7 +139,7 @@ def _constants(tree: ast.Module) -> Iterator[Constant]:
             yield from _defaults(node.args)
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target = node.targets[0]
-            if isinstance(target, ast.Name) and _AVERAGED.search(target.id):
+            if isinstance(target, ast.Name) and _VARIABLES.search(target.id):
                 yield from _named(target.id, node.value, local=True)
 
 

@@ -187,7 +187,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
     for pattern, rule in (
         (r"^VOCAB_SIZE$|^N_VOCAB$", _set_to(lambda sizes: sizes.vocabulary)),
         (_NUMBER_OF_STEPS, _set_to(lambda sizes: sizes.iterations)),
-        (r"^WARMUP_(?:STEPS|ITERS)$", _at_most(lambda _: 1)),
+        (r"^WARMUP_(?:\w+_)?(?:STEPS|ITERS)$", _at_most(lambda _: 1)),
         (r"_WARMUP_STEPS$", _scaled(lambda by: by.steps, 2)),
         (r"^VAL_LOSS_EVERY$|^EVAL_EVERY$|^VAL_EVERY$", _at_most(lambda sizes: sizes.iterations)),
         (r"LOG_EVERY$|LOG_INTERVAL$", _at_most(lambda _: 1)),
@@ -215,7 +215,7 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
 # What a call may be given that only ever sizes a loop over data.
 LOCAL = re.compile(
     r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB|"
-    r"EMA_DECAY$"
+    r"EMA_DECAY$|^WARMUP_\w*ITERS$"
 )
 
 
