@@ -241,6 +241,10 @@ def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes, ranks: int) -> Iterato
     yield from (Edit(constant, ranks) for constant in found.shared if constant.value > ranks)
     known = {name: before for name, (before, _) in shrunk.items() if before is not None}
     by = factors(known, sizes)
+    for gate in found.gates:
+        new = shrink("GATE_TOKENS", gate.value, by)
+        if new is not None and new < gate.value:
+            yield Edit(gate, new)
     for constant in found.constants:
         name = constant.name.upper()
         if constant.local and LOCAL.search(name):

@@ -128,6 +128,13 @@ def test_sizes_in_calls_shrink_and_other_numbers_stay() -> None:
     assert "calibrate(num_seqs=4, seq_len=64, temperature=0.8)" in changed
 
 
+def test_numbers_inside_of_functions_that_size_a_run_shrink() -> None:
+    changed = planned().changed[digest(SCRIPT)]
+    assert "1 // world_size" in changed
+    assert "total_tokens < 16 else 8 // rounds" in changed
+    assert "2 // world_size" in planned(world_size=2).changed[digest(SCRIPT)]
+
+
 def test_settings_are_found_by_syntax() -> None:
     source = """
 import os
@@ -216,6 +223,9 @@ class Hyperparameters:
 if Hyperparameters.max_wallclock_seconds > 0: pass
 def calibrate(num_seqs=64, seq_len=1024, temperature=0.8): ...
 calibrate(num_seqs=64, seq_len=1024, temperature=0.8)
+def train(world_size, total_tokens):
+    rounds = 8 // world_size
+    return rounds if total_tokens < 10_000 else 8 // rounds
 print(f"{"nested"}")
 """
 README = """
