@@ -53,6 +53,7 @@ def judge(
         f"{' and '.join(tried)} ranks score every target that one scores, and the printed loss is "
         f"the mean of all of theirs; it differs by up to {most:.2g} nats from that of one rank"
     )
+    reason = "; ".join([reason, *problems])
     return ProbeResult(NAME, Outcome.CLEAN, reason, {"loss by ranks": scores})
 
 

@@ -323,15 +323,17 @@ def _ranks(
     later = {written.path: {written.path: _placed("artifact")}}
     files = {"artifact": first.done.run.first.results.get("artifact", b"")}
     runs: dict[int, Sequence[Trace] | AuditError] = {}
+    limit = 2 * first.done.run.seconds  # ranks that wait for each other wait for ever
     for size in _RANKS:
         started = time.monotonic()
+        end = min(deadline, started + limit)
         try:
             plan = spread(world_size=size)
-            runs[size] = ranks.traces(_run(plan, {"later": later}, files, deadline).run, size)
+            runs[size] = ranks.traces(_run(plan, {"later": later}, files, end).run, size)
         except AuditError as error:
             runs[size] = error
-        took = time.monotonic() - started
-        if deadline - time.monotonic() < 2.5 * took:
+        limit = 3 * (time.monotonic() - started)
+        if deadline - time.monotonic() < limit:
             break
     return ranks.judge(first.bound, first.base, runs, first.done.plan.tag)
 
