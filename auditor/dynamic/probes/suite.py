@@ -112,7 +112,9 @@ def probe(
             problems.append(str(error))
             continue
         results = list(_judge(plan, first, started + seconds, say))
-        spread = partial(plan_run, submission, program, sizes=_once(sizes), overrides=overrides)
+        single = {"ITERATIONS": "1"} if "ITERATIONS" in plan.environment else {}
+        given = {**(overrides or {}), **single}  # with another's artifact, training does not matter
+        spread = partial(plan_run, submission, program, sizes=sizes, overrides=given)
         results.append(_ranks(spread, program.source, first, started + seconds, say))
         return ScriptResult(
             tuple(results),
@@ -302,11 +304,6 @@ def _mass(
         return not_audited(kraft.NAME, "a second run of the same script gives other losses"), None
     control = first.changes[0]
     return kraft.judge(bound, done.run, first.done.run, first.stream, sampled, control), done
-
-
-def _once(sizes: Sizes) -> Sizes:
-    """Sizes of a run whose training does not matter."""
-    return replace(sizes, iterations=1)
 
 
 def _ranks(
