@@ -160,9 +160,7 @@ def judge(
     """The probe's result. `control` is a flip at the first sampled position, which a variant of
     the run `first` read from the start."""
     try:
-        columns = [
-            _losses(bound, run, number, place, stream) for number, place in enumerate(sampled)
-        ]
+        sampled, columns = _measured(bound, run, sampled, stream)
         _check(bound, first, stream, sampled, columns, control)
     except AuditError as error:
         return not_audited(NAME, str(error))
@@ -194,6 +192,21 @@ def judge(
 def _words(interval: tuple[float, float]) -> str:
     low, high = interval
     return f", 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) else ""
+
+
+def _measured(
+    bound: Bound, run: Rehearsal, sampled: list[Sampled], stream: Stream
+) -> tuple[list[Sampled], list[Floats]]:
+    """The positions that there was time for, the first always among them, and their losses."""
+    columns = []
+    for number, place in enumerate(sampled):
+        try:
+            columns.append(_losses(bound, run, number, place, stream))
+        except AuditError:
+            if not columns:
+                raise
+            break
+    return sampled[: len(columns)], columns
 
 
 def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:

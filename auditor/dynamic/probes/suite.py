@@ -268,7 +268,8 @@ def _second_run(
     except AuditError as error:
         problem = str(error)
     variants, files = _swapped(plan, first)
-    replaced: dict[str, Any] = {"variants": [], "pokes": []}
+    rest = first.done.run.seconds / 2  # of the run itself, after the last replaced token
+    replaced: dict[str, Any] = {"variants": [], "pokes": [], "reserved": rest}
     later = [kraft.from_artifact(bound, control.index)]
     if not problem:
         known = kraft.known(bound, first.done.run, first.stream, control)
