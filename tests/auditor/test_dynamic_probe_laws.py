@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from auditor.dynamic.probes.binding import Target, bind, submitted
 from auditor.dynamic.probes.flip import cycle
 from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult
 from auditor.dynamic.probes.stream import Stream
-from auditor.dynamic.probes.trace import Trace
+from auditor.dynamic.probes.trace import Trace, Written
 from auditor.evidence.figures import Metric
 from auditor.finding import Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.measured import _refuted
@@ -57,12 +58,20 @@ def test_damaged_records_are_refused() -> None:
         unpack({}, values)
 
 
-def trace(parts: list[np.ndarray], printed: str, site: Site = SITE) -> Trace:
-    """A run that reduced `parts` at one place and then printed a line."""
+def trace(
+    parts: list[np.ndarray], printed: str, site: Site = SITE, trained: Sequence[np.ndarray] = ()
+) -> Trace:
+    """A run that reduced `trained` at one place, read its artifact, reduced `parts` there and then
+    printed a line."""
     recorder = Recorder()
+    for part in trained:
+        recorder.reduced(site, part)
+    recorder.file("read", "model.ptz")
     for part in parts:
         recorder.reduced(site, part)
-    return Trace(unpack(*recorder.packed()), ((recorder.now(), printed),), (), ())
+    told = ((recorder.now(), printed),)
+    artifacts = (Written("model.ptz", 9, "digest", "digest"),)
+    return Trace(unpack(*recorder.packed()), told, (), tuple(recorder.files), artifacts)
 
 
 def losses(count: int) -> list[np.ndarray]:
@@ -105,7 +114,7 @@ def of_ranks(parts: list[list[np.ndarray]], printed: float) -> Outcome:
     """What the probe says of ranks that score `parts`, after one alone scored all of 64."""
     scored = losses(64)
     mean = np.concatenate(scored).mean()
-    alone = trace(scored, f"final val_loss:{mean:.6f} val_bpb:1.0")
+    alone = trace(scored, f"final val_loss:{mean:.6f} val_bpb:1.0", trained=losses(40))
     metric = submitted(alone.log.metrics, None)
     assert metric is not None
     bound = bind(alone, metric, Target(64, 0))

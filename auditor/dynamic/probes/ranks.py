@@ -62,8 +62,9 @@ def _look(bound: Bound, base: Trace, ranks: Sequence[Trace], tag: str) -> tuple[
     metric = submitted(ranks[0].log.metrics, tag)
     if metric is None or metric.val_loss is None:
         raise AuditError("no loss of the submitted metric was printed")
-    shares = [_scored(bound, trace) for trace in ranks]
-    alone = _scored(bound, base).size
+    artifact = base.artifact.path if base.artifact is not None else ""
+    shares = [_scored(bound, trace, artifact) for trace in ranks]
+    alone = _scored(bound, base, artifact).size
     total = sum(share.size for share in shares)
     if total not in (alone, len(ranks) * alone):  # each its part, or each all of them
         per_pass = bound.losses.size / alone
@@ -79,7 +80,11 @@ def _look(bound: Bound, base: Trace, ranks: Sequence[Trace], tag: str) -> tuple[
     )
 
 
-def _scored(bound: Bound, trace: Trace) -> Floats:
-    """Every loss that a process computed at the bound place, in nats."""
-    values: Floats = values_of(trace.sites.get(bound.site, [])) * bound.scale
+def _scored(bound: Bound, trace: Trace, artifact: str) -> Floats:
+    """Every loss that a process computed at the bound place once it had read the artifact, in nats:
+    the model may compute its training losses there, too."""
+    reads = [tick for tick, action, path in trace.files if (action, path) == ("read", artifact)]
+    start = min(reads, default=0)
+    events = [event for event in trace.sites.get(bound.site, []) if event.tick > start]
+    values: Floats = values_of(events) * bound.scale
     return values[values != 0] if bound.masked else values
