@@ -131,6 +131,7 @@ def test_ranks_share_the_targets_and_print_the_mean_over_all_of_them() -> None:
     assert of_ranks([first + second, first + second], mean) is Outcome.CLEAN  # each scores all
     assert of_ranks([first, second], own) is Outcome.FOUND  # nothing was summed over the ranks
     assert of_ranks([first, second[:-1]], mean) is Outcome.FOUND  # some targets are left out
+    assert of_ranks([[], []], mean) is Outcome.NOT_AUDITED  # they take another way
 
 
 @given(st.permutations(range(6)), st.lists(st.sets(st.integers(0, 5)), min_size=6, max_size=6))

@@ -66,6 +66,8 @@ def _look(bound: Bound, base: Trace, ranks: Sequence[Trace], tag: str) -> tuple[
     shares = [_scored(bound, trace, artifact) for trace in ranks]
     alone = _scored(bound, base, artifact).size
     total = sum(share.size for share in shares)
+    if not total:
+        raise AuditError("nothing is computed where one rank alone computes its losses")
     if total not in (alone, len(ranks) * alone):  # each its part, or each all of them
         per_pass = bound.losses.size / alone
         return metric.val_loss, (
