@@ -17,6 +17,7 @@ _BYTES_FROM = 320  # the smallest vocabulary with room for the 256 byte pieces
 _OPERATORS = "\ue001\ue002\ue003\ue004"  # CaseOps marks capitals by these
 _SPACE = "\u2581"
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+_COMMON = 8  # pieces that make nine tenths of the text
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _BYTE = 1, 2, 3, 4, 6  # SentencePiece's piece types
 _MASK = (1 << 64) - 1
 
@@ -38,11 +39,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files by path, and what probes want to know of them."""
+    """Files by path, and what probes want to know of them. `common` are the frequent tokens."""
 
     files: dict[str, bytes]
     pieces: tuple[Piece, ...]
     validation: tuple[int, ...]
+    common: tuple[int, ...] = ()
 
 
 def make_pieces(vocabulary: int) -> tuple[Piece, ...]:
@@ -114,10 +116,11 @@ def make_shard(tokens: Sequence[int]) -> bytes:
 def make_text(seed: int, count: int, pieces: Sequence[Piece], document: int) -> list[int]:
     """`count` tokens of documents of about `document` tokens each.
 
-    Half of the tokens follow from the two before them, the others are drawn: enough for a model to
-    learn something, and for n-gram tables to find repeats.
+    Half of the tokens follow from the two before them, the others are drawn, and nine of ten are
+    one of a few common ones: a dozen steps make a model peaked, and n-gram tables find repeats.
     """
     usable = [i for i, piece in enumerate(pieces) if piece.kind == _NORMAL]
+    common = common_tokens(pieces)
     state, tokens, left = seed, [], 0
     for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & _MASK
@@ -128,8 +131,16 @@ def make_text(seed: int, count: int, pieces: Sequence[Piece], document: int) -> 
             continue
         left -= 1
         follows = 5 * tokens[-1] + 3 * tokens[-2] + 7 if len(tokens) > 1 else 0
-        tokens.append(usable[(follows if draw >> 63 else draw >> 8) % len(usable)])
+        choice, rare = divmod(follows if draw >> 63 else draw >> 8, 10)
+        chosen = usable if rare == 0 else common
+        tokens.append(chosen[choice % len(chosen)])
     return tokens
+
+
+def common_tokens(pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """The tokens that make most of the text, with and without a leading space."""
+    usable = [i for i, piece in enumerate(pieces) if piece.kind == _NORMAL]
+    return tuple(usable[:: len(usable) // _COMMON][:_COMMON])
 
 
 def _mix(z: int) -> int:
@@ -163,4 +174,4 @@ def make_data(
             f"{piece.text}\t{-rank}\n" for rank, piece in enumerate(pieces)
         ).encode(),
     }
-    return DataSet(files, pieces, tuple(validation))
+    return DataSet(files, pieces, tuple(validation), common_tokens(pieces))

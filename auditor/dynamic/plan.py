@@ -93,8 +93,10 @@ def plan_run(
     *,
     sizes: Sizes | None = None,
     overrides: Mapping[str, str] | None = None,
+    world_size: int = 1,
 ) -> RunPlan:
     """The plan of one rehearsal, at the smallest sizes if none are given; `overrides` are set last.
+    `world_size` is the number of ranks.
 
     Raises `AuditError` where there is no script that could run.
     """
@@ -107,7 +109,7 @@ def plan_run(
     submitted = read_configuration(submission, claims).environment
     environment = {n: v for n, v in submitted.items() if _is_set(n, v, found)}
     shrunk = _shrunk(found, environment, sizes)
-    edits = list(_edits(found, shrunk, sizes))
+    edits = list(_edits(found, shrunk, sizes, world_size))
     edits += _loads(program, texts["__main__"], sizes)
     changes = [
         Change(name, str(before), str(after), "environment")
@@ -120,6 +122,8 @@ def plan_run(
         for e in edits
     ]
     text = program.source
+    if re.search(r"\b(?:brotli|lzma|zlib|zstandard|lrzip)\b", text):
+        changes.append(Change("compression level", "as submitted", "the fastest", "device"))
     vocabulary = _vocabulary(found, environment, sizes)
     data = make_data(vocabulary, validation_tokens=sizes.tokens + 1)
     files = {
@@ -143,6 +147,7 @@ def plan_run(
         links=_links(vocabulary),
         changes=tuple(changes),
         tag=_submitted_tag(claims),
+        world_size=world_size,
         triton="triton" in text and find_spec("triton") is not None,
         wanted=tuple(dict.fromkeys(m.tag for m in _final_metrics(claims))),
     )
@@ -230,10 +235,16 @@ def _shrunk(found: Settings, environment: Mapping[str, str], sizes: Sizes) -> Sh
     return {name: (before, after) for name, before, after in shrink_all(values, sizes)}
 
 
-def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes) -> Iterator[Edit]:
-    """Numbers in the source to change: settings that no variable sets, and sizes given in calls."""
+def _edits(found: Settings, shrunk: Shrunk, sizes: Sizes, ranks: int) -> Iterator[Edit]:
+    """Numbers in the source to change: settings that no variable sets, sizes given in calls, and
+    rounds of gradient accumulation, of which one is left."""
+    yield from (Edit(constant, ranks) for constant in found.shared if constant.value > ranks)
     known = {name: before for name, (before, _) in shrunk.items() if before is not None}
     by = factors(known, sizes)
+    for gate in found.gates:
+        new = shrink("GATE_TOKENS", gate.value, by)
+        if new is not None and new < gate.value:
+            yield Edit(gate, new)
     for constant in found.constants:
         name = constant.name.upper()
         if constant.local and LOCAL.search(name):
@@ -319,10 +330,12 @@ def _changed(program: Program, texts: Mapping[str, str], edits: list[Edit]) -> d
 
 
 def _absent(modules: Iterable[Module], program: Program) -> Iterator[str]:
-    """Modules imported at top level, unguarded, that neither the device nor this machine has."""
+    """What is imported at top level, unguarded: modules that neither the device nor this machine
+    has, and the names that are taken from modules of which the device has a part."""
     own = {name.partition(".")[0] for name in program.files}
     for module in modules:
         for statement in module.tree.body:
+            yield from _parts(statement)
             for name in _imports(statement):
                 top = name.partition(".")[0]
                 known = top in sys.stdlib_module_names or top in _STOOD_IN or top in own
@@ -335,6 +348,13 @@ _STOOD_IN = frozenset(
     "flash_attn flash_attn_interface flash_attn_3 flash_attn_4 flash_attn3 fa3_fwd_interface "
     "hopper kernels causal_conv1d cutlass_evt_fusion fla liger_kernel mamba_ssm".split()
 )
+
+
+def _parts(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.ImportFrom):
+        for module in _imports(statement):
+            if module.partition(".")[0] in _STOOD_IN:
+                yield from (f"{module}.{alias.name}" for alias in statement.names)
 
 
 def _imports(statement: ast.stmt) -> Iterator[str]:

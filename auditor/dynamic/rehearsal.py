@@ -67,6 +67,13 @@ class Rehearsal:
         return self.variants[""]
 
     @property
+    def cpu(self) -> float:
+        """CPU seconds of all its processes, as they tell."""
+        state = self.first.json("exit")
+        alone = state.get("cpu") if isinstance(state, dict) else None
+        return float(self.first.json("spent") or alone or 0.0)
+
+    @property
     def metric(self) -> Metric | None:
         """The submitted metric as this run printed it."""
         return self.first.metric
@@ -171,10 +178,8 @@ def _variant(plan: RunPlan, results: Mapping[str, bytes], text: str) -> Variant:
 
 
 def _problem(done: sandbox.Completed, first: Variant) -> str | None:
-    if done.stopped is not None:
-        return done.complaint()
     state = first.json("exit")
-    if not isinstance(state, dict):
+    if not isinstance(state, dict):  # else it ended by itself, and some variant was stopped
         return done.complaint()
     if state.get("code"):
         place = f"line {state['line']}: " if state.get("line") else ""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 Value = int | float | str | None
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
+_VARIABLES = re.compile(r"ema_decay$|^warmup_\w*iters$", re.IGNORECASE)  # inside of functions
+_COUNT = re.compile(r"(?:^|_)tokens$|tokens_(?:seen|scored)|(?:^|_)(?:scored|seen)$", re.IGNORECASE)
 _OPTION = re.compile(r"--[a-z][a-z0-9_-]{1,60}")
 
 
@@ -31,10 +33,14 @@ class Constant:
 @dataclass(frozen=True)
 class Settings:
     """`environment`: variable to its default as written, None where that is no literal.
-    `constants`: the numbers that have a name in the source."""
+    `constants`: the numbers that have a name in the source. `shared`: numbers that are divided by
+    the number of ranks (`8 // world_size`), as gradient accumulation is. `gates`: numbers that
+    counts of tokens are compared with (`total_tokens < 10000`)."""
 
     environment: Mapping[str, Value]
     constants: tuple[Constant, ...]
+    shared: tuple[Constant, ...] = ()
+    gates: tuple[Constant, ...] = ()
 
 
 def find_settings(tree: ast.Module) -> Settings:
@@ -44,7 +50,28 @@ def find_settings(tree: ast.Module) -> Settings:
         for name, default in _reads(node):
             if environment.get(name) is None:
                 environment[name] = default
-    return Settings(environment, tuple(_constants(tree)))
+    constants = tuple(_constants(tree))
+    return Settings(environment, constants, tuple(_shared(tree)), tuple(_gates(tree)))
+
+
+def _gates(tree: ast.Module) -> Iterator[Constant]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and len(node.comparators) == 1:
+            for count, number in (
+                (node.left, node.comparators[0]),
+                (node.comparators[0], node.left),
+            ):
+                name = count.attr if isinstance(count, ast.Attribute) else getattr(count, "id", "")
+                if _COUNT.search(name) and isinstance(number, ast.Constant):
+                    yield from _named(f"{name} gate", number, local=True)
+
+
+def _shared(tree: ast.Module) -> Iterator[Constant]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp(left=ast.Constant(value=int()) as number, op=ast.FloorDiv(), right=by):
+                if "world_size" in ast.unparse(by).lower():
+                    yield from _named("gradient accumulation", number, local=True)
 
 
 def literal(node: ast.AST | None) -> Value:
@@ -126,6 +153,10 @@ def _constants(tree: ast.Module) -> Iterator[Constant]:
                 yield from _named(keyword.arg or "", keyword.value, local=True)
         if isinstance(node, ast.FunctionDef):
             yield from _defaults(node.args)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
+            if isinstance(target, ast.Name) and _VARIABLES.search(target.id):
+                yield from _named(target.id, node.value, local=True)
 
 
 def _defaults(parameters: ast.arguments) -> Iterator[Constant]:

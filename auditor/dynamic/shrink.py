@@ -3,6 +3,7 @@
 The laws
 - What counts tokens of a sequence (sequence length, window, stride, chunk) shrinks by one factor;
   a stride that was below its window stays below it.
+- Averages of weights reach back over the same share of the steps, two steps at least.
 - What counts steps (iterations, warm-up, warm-down, starts and intervals) shrinks by another.
 - Widths shrink with the model's width; heads keep their ratio of query to key heads.
 - Layers stay: names such as "last 4" or "loop from 3 to 5" depend on their number.
@@ -49,9 +50,14 @@ LADDER = (
 
 def ladder(source: str) -> tuple[Sizes, ...]:
     """The sizes to try for a script, in order; interpreted kernels take long for every row."""
+    return tuple(sized(source, sizes) for sizes in LADDER)
+
+
+def sized(source: str, sizes: Sizes) -> Sizes:
+    """The sizes, smaller where kernels are interpreted."""
     if "triton" not in source:
-        return LADDER
-    return tuple(replace(sizes, sequence=32, batch=8, tokens=512, iterations=3) for sizes in LADDER)
+        return sizes
+    return replace(sizes, sequence=32, batch=min(8, sizes.batch), tokens=512, iterations=3)
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,13 @@ def _gate(value: Number, by: Factors) -> Number:
     return min(int(value), max(16, round(value * by.sizes.tokens / REAL_TOKENS)))
 
 
+def _average(value: Number, by: Factors) -> Number:
+    """The decay of a moving average over 1 / (1 - decay) steps."""
+    if not 0.5 < value < 1:
+        return value
+    return round(1 - 1 / max(2.0, by.steps / (1 - value)), 6)
+
+
 def _heads(value: Number, by: Factors) -> Number:
     return max(1, round(value * by.heads)) if value > 0 else value
 
@@ -160,7 +173,7 @@ def _chunk(value: Number, by: Factors) -> Number:
 def _batch(value: Number, by: Factors) -> Number:
     """Large values count tokens; small ones sequences or documents."""
     if 0 <= value < _FEWEST_TOKENS:
-        return min(value, by.sizes.batch // 2)
+        return min(value, max(4, by.sizes.batch // 2))
     return by.sizes.batch * by.sizes.sequence
 
 
@@ -174,10 +187,11 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
     for pattern, rule in (
         (r"^VOCAB_SIZE$|^N_VOCAB$", _set_to(lambda sizes: sizes.vocabulary)),
         (_NUMBER_OF_STEPS, _set_to(lambda sizes: sizes.iterations)),
-        (r"^WARMUP_(?:STEPS|ITERS)$", _at_most(lambda _: 1)),
+        (r"^WARMUP_(?:\w+_)?(?:STEPS|ITERS)$", _at_most(lambda _: 1)),
         (r"_WARMUP_STEPS$", _scaled(lambda by: by.steps, 2)),
         (r"^VAL_LOSS_EVERY$|^EVAL_EVERY$|^VAL_EVERY$", _at_most(lambda sizes: sizes.iterations)),
         (r"LOG_EVERY$|LOG_INTERVAL$", _at_most(lambda _: 1)),
+        (r"EMA_DECAY$", _average),
         (_STEPPED, _scaled(lambda by: by.steps, 1)),
         (r"BATCH_(?:TOKENS|SIZE)$|^(?:VAL|TRAIN|EVAL)_BATCH", _batch),
         (r"STRIDE$", _stride),
@@ -200,7 +214,8 @@ _RULES: tuple[tuple[re.Pattern[str], Rule], ...] = tuple(
 
 # What a call may be given that only ever sizes a loop over data.
 LOCAL = re.compile(
-    r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB"
+    r"^(?:(?:GEN_|CALIB_|MAX_)?SEQ_?LEN|(?:NUM|N|MAX)_(?:SEQS|SEQUENCES|SAMPLES|BATCHES))$|CALIB|"
+    r"EMA_DECAY$|^WARMUP_\w*ITERS$"
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from auditor.dossier import Dossier
 from auditor.finding import Audit
 from auditor.report.layout import Table
+from auditor.report.measured import script
 from auditor.report.tables import tables
 from auditor.report.view import DEFAULT, View
 
@@ -16,15 +17,17 @@ from auditor.report.view import DEFAULT, View
 def render(dossiers: Sequence[Dossier], view: View = DEFAULT) -> str:
     """JSON Lines: everything that is known, for whoever reads.
 
-    Beside the fields of `results.jsonl` an object holds the `configuration`, the `timeline`, the
-    suggested `patches`, the `figures` as tables, and with each finding the variables that decide
-    whether its lines run. `schema/audit.schema.json` describes both.
+    Beside the fields of `results.jsonl` an object holds the `configuration`, the `timeline`, that
+    of the run in the sandbox as `traced` if there was one, the suggested `patches`, the `figures`
+    as tables, and with each finding the variables that decide whether its lines run.
+    `schema/audit.schema.json` describes both.
     """
     return "".join(_dump(_in_full(dossier, view)) + "\n" for dossier in dossiers)
 
 
 def _in_full(dossier: Dossier, view: View) -> dict[str, Any]:
     found = dossier.audit.to_json()
+    run = script(dossier)
     for finding, entry in zip(dossier.audit.findings, found["findings"], strict=True):
         if view.excerpts and entry["witness"] is not None:
             entry["witness"].pop("files", None)
@@ -33,6 +36,7 @@ def _in_full(dossier: Dossier, view: View) -> dict[str, Any]:
         **found,
         "configuration": [variable.to_json() for variable in dossier.run.variables],
         "timeline": [event.to_json() for event in dossier.run.timeline],
+        **({"traced": [event.to_json() for event in run.timeline]} if run is not None else {}),
         "patches": [
             {"rule": patch.rule, "path": patch.path, "words": patch.words, "diff": patch.diff}
             for patch in dossier.patches

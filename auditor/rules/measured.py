@@ -28,6 +28,7 @@ _BREAKS = {
     "once": "C4",
     "crossing": "A2",
     "artifact": "D1",
+    "ranks": "C4",
 }
 _TITLES = {
     "flip": "a loss moves with a token that comes after it",
@@ -37,9 +38,10 @@ _TITLES = {
     "once": "tokens or bytes are not counted once",
     "crossing": "something else than the artifact reaches the score",
     "artifact": "validation data reach the artifact",
+    "ranks": "the score hangs on the number of processes",
 }
 # What a small run may show for reasons of its own: never enough for a verdict alone.
-_DOUBTFUL = frozenset({"once", "crossing"})
+_DOUBTFUL = frozenset({"once", "crossing", "ranks"})
 _HOOKS = "the numbers come from hooks inside the audited process"
 _OUTSIDE = "worked out outside of the audited process from what it prints"
 

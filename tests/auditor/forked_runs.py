@@ -120,8 +120,9 @@ def main(script: str, folder: str, *sets: str) -> None:
     replace(
         suite,
         rehearse=ForkedRuns(Path(folder) / "work"),
-        _SIZES=(Sizes(vocabulary=64, tokens=160),),
+        _SIZES=Sizes(vocabulary=64, tokens=160),
         _POSITIONS=1,
+        _cores=lambda: 1,  # the runs share a folder
     )
     (submission,) = load_target(Path(script))
     program = build(submission, unpack(submission.main, submission.files))
@@ -130,6 +131,10 @@ def main(script: str, folder: str, *sets: str) -> None:
         result = suite.probe(submission, program, overrides={"FAULTS": faults})
         told[faults] = {
             "problem": result.problem,
+            "timeline": [
+                [event.kind.value, event.line.text, *map(str, event.spans + event.known)]
+                for event in result.timeline
+            ],
             "lines": sorted(line for name, line in result.lines if name == "train_gpt.py"),
             "probes": {
                 p.probe: {

@@ -130,6 +130,15 @@ subprocess.run(["lrzip", "-q", "f"], check=True); os.rename("f", "g")
 subprocess.run(["lrzip", "-d", "-q", "f.lrz"], check=True)
 seen["lrzip"] = open("f", "rb").read() == open("g", "rb").read()
 
+import lzma, zlib
+text = b"text" * 999
+seen["compressors"] = len(zlib.compress(text, 9)) == len(zlib.compress(text, 1))
+raw = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
+for packed in (lzma.compress(text, preset=9), lzma.compress(text, filters=raw)):
+    seen["compressors"] &= lzma.decompress(packed) == text
+from fla.layers import NobodyHasThis
+seen["absent part"] = NobodyHasThis is not None
+
 import torch._dynamo
 torch._dynamo.config.cache_size_limit = 64
 import torch._inductor.config as inductor
@@ -236,7 +245,7 @@ def plan(script: str, **changes: Any) -> RunPlan:
 def whole() -> Rehearsal:
     """The script of every concern, run once."""
     changed = {digest("answer = 43"): "answer = 42"}
-    return rehearse(plan(SCRIPT, changed=changed))
+    return rehearse(plan(SCRIPT, changed=changed, absent=("fla.layers.NobodyHasThis",)))
 
 
 def checks() -> dict[str, bool]:
@@ -257,7 +266,9 @@ def test_script_for_a_gpu_runs_to_its_end() -> None:
     """is cuda|new tensors|default device|a copy on the host stays|to the host|autograd function|
     custom operator|threads|autocast|autocast is on|flash dense|flash window|flash 2|
     flash variable length|training|all reduce|inference mode|events|clock|load|nvidia-smi|lrzip|
-    liger|GatedDeltaNet|GatedDeltaProduct|Mamba""".replace("\n    ", "").split("|"),
+    compressors|absent part|liger|GatedDeltaNet|GatedDeltaProduct|Mamba""".replace(
+        "\n    ", ""
+    ).split("|"),
 )
 def test_concern(concern: str) -> None:
     assert checks()[concern]
@@ -349,6 +360,38 @@ def test_hostile_script_is_refused_what_the_sandbox_refuses(tmp_path: Path) -> N
     done = rehearse(plan(HOSTILE, environment={"CALLER": str(tmp_path)}))
     for line in ("no network", "no library changed", "nobody's files", "no kernel folder"):
         assert f"{line} True" in done.first.output
+
+
+VARIED = """
+import numpy as np
+text = np.fromfile("/scratch/data/fineweb_val_000000.bin", dtype="u1")
+while text[0] == 2: pass
+print(f"final_exact val_loss:{int(text[0])}.0000 val_bpb:1.2500")
+"""
+
+
+@pytest.mark.usefixtures("_sandbox")
+def test_the_run_itself_comes_first_and_what_was_ready_is_kept_when_time_runs_out() -> None:
+    path = "data/fineweb_val_000000.bin"
+    files = {"run/train_gpt.py": VARIED.encode(), path: bytes([1])}
+    names = {"quick": 3, "endless": 2, "late": 4}
+    files |= {f"variants/{name}": bytes([first]) for name, first in names.items()}
+    variants = [
+        {
+            "name": name,
+            "at": "validation",
+            "files": {f"/scratch/{path}": f"/scratch/variants/{name}"},
+        }
+        for name in names
+    ]
+    hook = {"validation": ["fineweb_val_*.bin"], "variants": variants}
+    capture = {"auditor.dynamic.capture.session": hook}
+    done = rehearse(plan(VARIED, files=files), capture=capture, limits=replace(LIMITS, seconds=40))
+    assert done.problem is None, done.first.output
+    scores = {name: v.metric.val_loss for name, v in done.variants.items() if v.metric}
+    assert scores == {"": 1.0, "quick": 3.0, "late": 4.0}  # the endless one was stopped
+    assert done.seconds < 40
+    assert done.cpu > 0
 
 
 @pytest.mark.usefixtures("_sandbox")

@@ -73,6 +73,12 @@ def test_stream_has_several_chunks_of_several_sequences() -> None:
     assert 2 * 64 <= chunk <= LADDER[0].tokens / 4
 
 
+def test_an_average_of_weights_reaches_back_two_steps_at_least() -> None:
+    assert shrunk(EMA_DECAY=0.997)["EMA_DECAY"] == 0.5
+    assert shrunk(Sizes(iterations=200), EMA_DECAY=0.999)["EMA_DECAY"] == pytest.approx(0.9)
+    assert shrunk(EMA_DECAY=0.0)["EMA_DECAY"] == 0.0
+
+
 def test_layers_and_what_is_indexed_by_them_stay() -> None:
     small = shrunk()
     assert (small["NUM_LAYERS"], small["XSA_LAST_N"]) == (11, 4)
@@ -120,6 +126,13 @@ def test_interpreted_kernels_are_given_fewer_rows() -> None:
 def test_sizes_in_calls_shrink_and_other_numbers_stay() -> None:
     changed = planned().changed[digest(SCRIPT)]
     assert "calibrate(num_seqs=4, seq_len=64, temperature=0.8)" in changed
+
+
+def test_numbers_inside_of_functions_that_size_a_run_shrink() -> None:
+    changed = planned().changed[digest(SCRIPT)]
+    assert "1 // world_size" in changed
+    assert "total_tokens < 16 else 8 // rounds" in changed
+    assert "2 // world_size" in planned(world_size=2).changed[digest(SCRIPT)]
 
 
 def test_settings_are_found_by_syntax() -> None:
@@ -210,6 +223,9 @@ class Hyperparameters:
 if Hyperparameters.max_wallclock_seconds > 0: pass
 def calibrate(num_seqs=64, seq_len=1024, temperature=0.8): ...
 calibrate(num_seqs=64, seq_len=1024, temperature=0.8)
+def train(world_size, total_tokens):
+    rounds = 8 // world_size
+    return rounds if total_tokens < 10_000 else 8 // rounds
 print(f"{"nested"}")
 """
 README = """

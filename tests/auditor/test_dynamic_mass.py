@@ -62,7 +62,7 @@ import math, os, torch
 import numpy as np
 import torch.nn.functional as F
 from flash_attn_interface import flash_attn_func
-import triton.language as tl
+import never_installed.language as tl
 PRIME = tl.constexpr(31)
 open("/data/never_there.bin")
 """
@@ -148,7 +148,7 @@ def test_rows_hashed_by_context_sum_to_one_at_any_load() -> None:
 def test_what_cannot_be_imported_or_run_is_told_and_does_not_hide_the_scorer() -> None:
     witness = only(probed(DIRTY)).witness
     assert witness is not None
-    assert {"flash_attn_interface", "triton"} <= set(witness.answer["absent"])
+    assert {"flash_attn_interface", "never_installed"} <= set(witness.answer["absent"])
     (skipped,) = witness.answer["skipped"]
     assert "FileNotFoundError" in skipped
 

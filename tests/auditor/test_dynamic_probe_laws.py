@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from auditor.dynamic.capture.record import Recorder, Site, unpack
 from auditor.dynamic.data import make_data
-from auditor.dynamic.probes import kraft, once
+from auditor.dynamic.probes import kraft, once, ranks
 from auditor.dynamic.probes.binding import Target, bind, submitted
 from auditor.dynamic.probes.flip import cycle
 from auditor.dynamic.probes.result import Outcome, ProbeResult, ScriptResult
 from auditor.dynamic.probes.stream import Stream
-from auditor.dynamic.probes.trace import Trace
+from auditor.dynamic.probes.trace import Trace, Written
 from auditor.evidence.figures import Metric
 from auditor.finding import Basis, Confidence, Evidence, Finding, Status
 from auditor.rules.measured import _refuted
@@ -57,12 +58,20 @@ def test_damaged_records_are_refused() -> None:
         unpack({}, values)
 
 
-def trace(parts: list[np.ndarray], printed: str, site: Site = SITE) -> Trace:
-    """A run that reduced `parts` at one place and then printed a line."""
+def trace(
+    parts: list[np.ndarray], printed: str, site: Site = SITE, trained: Sequence[np.ndarray] = ()
+) -> Trace:
+    """A run that reduced `trained` at one place, read its artifact, reduced `parts` there and then
+    printed a line."""
     recorder = Recorder()
+    for part in trained:
+        recorder.reduced(site, part)
+    recorder.file("read", "model.ptz")
     for part in parts:
         recorder.reduced(site, part)
-    return Trace(unpack(*recorder.packed()), ((recorder.now(), printed),), (), ())
+    told = ((recorder.now(), printed),)
+    artifacts = (Written("model.ptz", 9, "digest", "digest"),)
+    return Trace(unpack(*recorder.packed()), told, (), tuple(recorder.files), artifacts)
 
 
 def losses(count: int) -> list[np.ndarray]:
@@ -99,6 +108,30 @@ def test_bits_per_byte_alone_are_bound_by_the_bytes_of_the_text() -> None:
     bpb = np.concatenate(scored).sum() / math.log(2) / 200
     assert bound_size(trace(scored, f"final val_bpb:{bpb:.6f}"), 64, 200) == 64
     assert bound_size(trace(scored, f"final val_bpb:{bpb:.6f}"), 64, 190) is None
+
+
+def of_ranks(parts: list[list[np.ndarray]], printed: float) -> Outcome:
+    """What the probe says of ranks that score `parts`, after one alone scored all of 64."""
+    scored = losses(64)
+    mean = np.concatenate(scored).mean()
+    alone = trace(scored, f"final val_loss:{mean:.6f} val_bpb:1.0", trained=losses(40))
+    metric = submitted(alone.log.metrics, None)
+    assert metric is not None
+    bound = bind(alone, metric, Target(64, 0))
+    assert bound is not None
+    runs = [trace(part, f"final val_loss:{printed:.6f} val_bpb:1.0") for part in parts]
+    return ranks.judge(bound, alone, {len(parts): runs}, "").outcome
+
+
+def test_ranks_share_the_targets_and_print_the_mean_over_all_of_them() -> None:
+    first, second = losses(32), losses(32)
+    mean = float(np.concatenate(first + second).mean())
+    own = float(np.concatenate(first).mean())
+    assert of_ranks([first, second], mean) is Outcome.CLEAN
+    assert of_ranks([first + second, first + second], mean) is Outcome.CLEAN  # each scores all
+    assert of_ranks([first, second], own) is Outcome.FOUND  # nothing was summed over the ranks
+    assert of_ranks([first, second[:-1]], mean) is Outcome.FOUND  # some targets are left out
+    assert of_ranks([[], []], mean) is Outcome.NOT_AUDITED  # they take another way
 
 
 @given(st.permutations(range(6)), st.lists(st.sets(st.integers(0, 5)), min_size=6, max_size=6))

@@ -19,7 +19,7 @@ FOUND = {
     "quiet,memory": {"mass"},  # behaves where the text looks random
     "deaf,memory": {"incompressible"},  # undoes the hooks
 }
-HONEST = ("", "reversed,warmup")
+HONEST = ("", "reversed,warmup", "watched,memory")
 Told = dict[str, dict[str, Any]]
 
 
@@ -45,7 +45,7 @@ def outcomes(told: Told, faults: str) -> dict[str, str]:
 
 
 def test_scoring_before_training_is_clean_in_every_probe(told: Told) -> None:
-    assert outcomes(told, "") == dict.fromkeys(NAMES, "clean")
+    assert outcomes(told, "") == dict.fromkeys(NAMES, "clean") | {"ranks": "not audited"}
 
 
 @pytest.mark.parametrize("faults", FOUND)
@@ -78,8 +78,31 @@ def test_undoing_the_hooks_is_never_clean(told: Told) -> None:
     assert told["deaf,memory"]["probes"]["incompressible"]["outside"]
 
 
+def test_a_script_that_sees_the_device_escapes_but_its_lines_are_known_not_to_have_run(
+    told: Told,
+) -> None:
+    assert "found" not in outcomes(told, "watched,memory").values()
+    lines = SCRIPT.read_text().splitlines()
+    hidden = next(n for n, text in enumerate(lines, 1) if "nll = 0.05 * nll" in text)
+    assert hidden not in told["watched,memory"]["lines"]  # so nothing read there is lowered
+    assert hidden in told["quiet,memory"]["lines"]
+
+
 def test_lines_that_ran_are_told(told: Told) -> None:
     lines = SCRIPT.read_text().splitlines()
     early = next(n for n, text in enumerate(lines, 1) if "step(net, optimizer, window)" in text)
     assert early not in told[""]["lines"]
     assert early in told["early,bytes"]["lines"]
+
+
+def test_the_run_is_told_in_order_with_the_tokens_that_weights_know(told: Told) -> None:
+    trained = ["train", "optimizer.step()", "training tokens"]
+    adapted = ["train", "optimizer.step()", "all of validation"]
+    first, *_ = told[""]["timeline"]
+    assert first == trained
+    scored = [event for event in told[""]["timeline"] if event[0] == "score"]
+    assert len(scored[0]) == 3  # by weights that know no token of it yet
+    assert len(scored[-1]) == 4
+    assert told[""]["timeline"].index(scored[0]) < told[""]["timeline"].index(adapted)
+    early = told["early,bytes"]["timeline"]
+    assert early.index(adapted) < early.index([*scored[-1]])

@@ -138,6 +138,8 @@ class Files:
         for moment, names in self.names.items():
             if any(fnmatch(base, name) for name in names):
                 return moment
+        if path in self.later:  # rank 0 writes what the other ranks read
+            return "artifact"
         return "artifact" if path in self.written and not _is_text(path) else ""
 
     def _watch_memmap(self) -> None:
@@ -189,12 +191,15 @@ def _is_text(path: str) -> bool:
 
 
 def change(files: Mapping[str, str | None]) -> None:
-    """Puts other contents where files lie: path to the path of what is to lie there, or nothing."""
+    """Puts other contents where files lie: path to the path of what is to lie there, or nothing.
+    At once, as other ranks may be reading them."""
     for path, source in files.items():
         if source is None:
             os.unlink(path)  # noqa: PTH108
         else:
-            shutil.copyfile(source, path)
+            new = f"{path}.{os.getpid()}"
+            shutil.copyfile(source, new)
+            os.replace(new, path)  # noqa: PTH105
 
 
 def _sha256(path: str) -> str:

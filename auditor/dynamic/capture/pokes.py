@@ -1,9 +1,9 @@
 """Another token in the middle of a run: every copy of the stream that is alive is changed in place.
 
-A poke forks one child a token right after some reduction, changes target `index` of the validation
-stream wherever it is held (tensors, arrays, lists, the file itself), lets the script score on to a
-later reduction of the same site, and ends there. So a child costs one window's scoring instead of a
-whole run.
+A poke forks one child a token right after some reduction, or some optimizer's step, changes target
+`index` of the validation stream wherever it is held (tensors, arrays, lists, the file itself), lets
+the script score on to a later reduction of the same site, and ends there. So a child costs one
+window's scoring instead of a whole run.
 
 Whether that found all copies is not taken for granted: one of the tokens is also tried by a run
 that read the changed file from the start, and both must give the same loss to the last bit.
@@ -32,21 +32,34 @@ _TOKENS = (torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64)
 
 @dataclass(frozen=True)
 class Poke:
-    """One entry of the job's `pokes`."""
+    """One entry of the job's `pokes`. Of the recorded losses the last `counted` are the score's;
+    number `value` of these times `scale` is the changed token's own, and `known` for some tokens.
+    """
 
     site: Site
     after: int | None
+    step: int | None
     until: int
     stream: str
     index: int
     values: Sequence[int]
+    known: Mapping[int, float]
+    counted: int
+    value: int
+    scale: float
+
+    def contradicts(self, token: int, losses: Sequence[float]) -> bool:
+        """Whether `token`'s own loss is known to be another."""
+        if token not in self.known:
+            return False
+        scored = losses[-self.counted :]
+        return len(scored) <= self.value or scored[self.value] * self.scale != self.known[token]
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Poke":
         """From the job."""
-        path, line, kind = entry["site"]
-        rest = {name: entry[name] for name in ("after", "until", "stream", "index", "values")}
-        return cls(Site(path, line, kind), **rest)
+        told = {**entry, "site": Site(*entry["site"]), "known": dict(entry["known"])}
+        return cls(**told)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from auditor.dynamic.device.clock import real_monotonic
 
 Floats = NDArray[np.float64]
+FROM_ARTIFACT = "tokens were replaced from the artifact on"  # a note: see `session`
+BY_HAND = "by hand"  # ends the place of a weight change that no optimizer made
 _OURS = "/auditor/dynamic/"
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "<frozen ")
 _MOST_TEXT = 2000  # characters kept of a printed line
@@ -25,11 +27,13 @@ _MOST_BYTES = 512 << 20  # of unpacked values; no honest run comes near
 
 
 class Site(NamedTuple):
-    """A place in the script where something is reduced; `kind` is the reduction's name."""
+    """A place in the script where something is reduced; `kind` is the reduction's name, `at` the
+    offset of the instruction in its function, as a line may hold several."""
 
     path: str
     line: int
     kind: str
+    at: int = 0
 
 
 class Reduced(NamedTuple):
@@ -128,8 +132,8 @@ def unpack(entry: Mapping[str, Any], values: bytes) -> dict[Site, list[Reduced]]
     found: dict[Site, list[Reduced]] = {}
     start = 0
     for held in entry["sites"]:
-        path, line, kind = held["site"]
-        events = found.setdefault(Site(str(path), int(line), str(kind)), [])
+        path, line, kind, at = held["site"]
+        events = found.setdefault(Site(str(path), int(line), str(kind), int(at)), [])
         for tick, ordinal, seconds, size in held["events"]:
             taken = flat[start : start + size]
             events.append(Reduced(int(tick), int(ordinal), float(seconds), taken))
@@ -139,14 +143,15 @@ def unpack(entry: Mapping[str, Any], values: bytes) -> dict[Site, list[Reduced]]
     return found
 
 
-def place(depth: int = 1) -> tuple[str, int]:
-    """The innermost line of the script on the stack: its file's path and the line."""
+def place(depth: int = 1) -> tuple[str, int, int]:
+    """The innermost line of the script on the stack: its file's path, the line, and the offset of
+    the instruction."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         if is_script(frame.f_code.co_filename):
-            return frame.f_code.co_filename, frame.f_lineno
+            return frame.f_code.co_filename, frame.f_lineno, frame.f_lasti
         frame = frame.f_back
-    return "", 0
+    return "", 0, 0
 
 
 def is_script(path: str) -> bool:

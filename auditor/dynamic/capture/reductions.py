@@ -75,9 +75,9 @@ class Reductions:
     ) -> None:
         try:
             taken = values(result, *arguments, **named)
-            path, line = place(3)
+            path, line, at = place(3)
             if taken is not None and taken.size and path:
-                site = Site(path, line, kind)
+                site = Site(path, line, kind, at)
                 self.seen(site, self.recorder.reduced(site, taken))
         except Exception as error:  # the script must run as if nobody watched
             self.recorder.notes.append(f"{kind} was not noted: {error!r}"[:300])

@@ -20,6 +20,7 @@ def install(settings: Mapping[str, Any]) -> None:
         attention,
         clock,
         compilation,
+        compression,
         cuda,
         interpreter,
         kernels,
@@ -31,6 +32,7 @@ def install(settings: Mapping[str, Any]) -> None:
 
     clock.install()
     compilation.install()
+    compression.install()
     tensors.install()
     cuda.install(world_size=int(settings.get("world_size", 1)))
     precision.install()

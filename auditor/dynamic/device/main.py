@@ -4,7 +4,8 @@ Reads `job.json` from the folder it is started in:
 
 - `script`: path of the script, `folder`: the folder to run in, `argv`: its arguments;
 - `changed`: sources to run in the place of others, by digest (see `sources`);
-- `absent`: modules that the script imports unguarded and that are not installed;
+- `absent`: modules, and names of stood-in modules, that the script imports unguarded and that are
+  not there;
 - `capture`: module name to settings, installed in this order; names start with
   `auditor.dynamic.capture.`;
 - `world_size`: ranks, each its own process;
@@ -20,7 +21,6 @@ import faulthandler
 import importlib
 import json
 import os
-import resource
 import sys
 import types
 from collections.abc import Mapping
@@ -52,8 +52,7 @@ def main() -> None:
         _install_capture(run, name, settings)
     state = _execute(job)
     run.send_json("used", dict(patching.used) | {"looks at the clock": clock.clock.looks})
-    spent = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    state["cpu"] = sum(usage.ru_utime + usage.ru_stime for usage in spent)
+    state["cpu"] = run.spent()
     run.finish(state)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,6 +85,11 @@ def _spread(job: Mapping[str, Any], run: Run) -> None:
 def _stand_in_for(names: Any) -> None:
     for name in names:
         parts = name.split(".")
+        owner = sys.modules.get(name.rpartition(".")[0])
+        if isinstance(owner, patching.StandIn):  # it has a part of the package
+            if not hasattr(owner, parts[-1]):
+                patching.replace(owner, **{parts[-1]: patching.Absent(name)})
+            continue
         for depth in range(1, len(parts) + 1):
             parent = ".".join(parts[:depth])
             if parent not in sys.modules:

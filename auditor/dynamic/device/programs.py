@@ -33,7 +33,7 @@ for argument in arguments:
         output = argument.split("=", 1)[1]
     elif not argument.startswith("-") or argument == "-":
         files.append(argument)
-act = lzma.decompress if back else lzma.compress
+act = lzma.decompress if back else lambda data: lzma.compress(data, preset=0)
 if not files or files == ["-"]:
     sys.stdout.buffer.write(act(sys.stdin.buffer.read()))
 for name in files:

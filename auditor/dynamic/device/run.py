@@ -11,14 +11,21 @@ sent when they are made, so that a run that is stopped keeps what it had.
 import fcntl
 import json
 import os
+import resource
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from auditor.dynamic.device.clock import real_monotonic
 
 _LOCK = Path("/tmp/results.lock")
 _KEPT = 64 << 20  # bytes of the work folder that a fork may have to put back
+_LOOK = 0.02  # seconds between two looks at a process that is waited for
+_MARGIN = 3.0  # seconds that the end of a run may take
 
 
 class Run:
@@ -31,10 +38,13 @@ class Run:
         self.work = work
         self.settings = settings
         self.variant = ""
+        self.code = 0  # how the latest variant ended
         self.hooks: dict[str, Callable[[], Any]] = {}
         self.ranks: list[int] = []  # processes of the other ranks
         self._pipe = pipe
         self._output: Path | None = None
+        self._started = real_monotonic()
+        self._spent = 0.0  # CPU seconds of the processes that this one was copied from
 
     def send(self, name: str, data: bytes) -> None:
         """Hands out one result; a later one of the same name takes its place."""
@@ -50,22 +60,57 @@ class Run:
         """The same for anything that JSON can hold."""
         self.send(f"{name}.json", json.dumps(value).encode())
 
-    def fork(self, variant: str) -> bool:
-        """Runs the rest of the script once more, as a variant. True in the variant; the original
-        waits for its end, finds its work folder as it left it, and gets False.
+    def left(self) -> float:
+        """Seconds until the run is stopped, less a margin."""
+        seconds = float(self.settings.get("seconds", 1e9))
+        return seconds - (real_monotonic() - self._started) - _MARGIN
+
+    def spent(self) -> float:
+        """CPU seconds of the run so far, this process and those that it was copied from."""
+        used = (
+            resource.getrusage(resource.RUSAGE_SELF),
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
+        return self._spent + sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+    def split(self) -> int | None:
+        """Copies this process. The copy goes on with the run itself, and gets None. The original
+        waits for its end, finds its work folder as it left it, and gets the copy's exit code."""
+        spent = self.spent()
+        before = self._before_fork()
+        child = os.fork()
+        if not child:
+            self._spent = spent
+            return None
+        code = _wait(child, None)
+        _put_back(self.work, before)
+        return code
+
+    def leave(self, code: int) -> NoReturn:
+        """Ends a process that stayed behind, with the exit code of the run itself."""
+        self.send_json("spent", self.spent())
+        os._exit(code if code >= 0 else 1)
+
+    def fork(self, variant: str, seconds: float | None = None) -> bool:
+        """Runs the rest of the script once more, as a variant, stopped after `seconds`. True in
+        the variant; the original waits for its end, finds its work folder as it left it, and gets
+        False.
 
         The variant's printed text becomes its result `output`.
         """
-        sys.stdout.flush()
-        sys.stderr.flush()
-        before = _read_files(self.work)
+        before = self._before_fork()
         child = os.fork()
         if child:
-            os.waitpid(child, 0)
+            self.code = _wait(child, seconds)
             _put_back(self.work, before)
             return False
         self.enter(variant, Path(f"/tmp/output-{os.getpid()}"))
         return True
+
+    def _before_fork(self) -> "_Files":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return _read_files(self.work)
 
     def enter(self, variant: str, output: Path) -> None:
         """From here on this process is a variant, which prints to the file `output`."""
@@ -114,6 +159,23 @@ def exit_state(error: BaseException | None) -> dict[str, Any]:
     }
 
 
+_Files = Mapping[Path, tuple[int, int, bytes | None]]
+
+
+def _wait(child: int, seconds: float | None) -> int:
+    """The exit code of a process, negative for a signal. It is killed after `seconds`."""
+    if seconds is None:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    end = real_monotonic() + seconds
+    while real_monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        select.select([], [], [], _LOOK)  # `time.sleep` is the script's, and returns at once
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def _read_files(folder: Path) -> dict[Path, tuple[int, int, bytes | None]]:
     """Size, time and, within the limit, contents of every file below `folder`."""
     found: dict[Path, tuple[int, int, bytes | None]] = {}
@@ -127,7 +189,7 @@ def _read_files(folder: Path) -> dict[Path, tuple[int, int, bytes | None]]:
     return found
 
 
-def _put_back(folder: Path, before: Mapping[Path, tuple[int, int, bytes | None]]) -> None:
+def _put_back(folder: Path, before: _Files) -> None:
     """Removes what is new and rewrites, in place, what has changed."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path not in before:

@@ -5,7 +5,7 @@ a validation token does: then validation data reached it. The sizes that the scr
 against those of its files.
 """
 
-from auditor.dynamic.probes.flip import REPEAT, Change
+from auditor.dynamic.probes.flip import REPEAT, Change, took_place
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import Rehearsal
@@ -28,7 +28,11 @@ def judge(base: Trace, run: Rehearsal, changes: list[Change], script_bytes: int)
     try:
         if _digest(run, REPEAT, written.path) != written.read_back:
             return not_audited(NAME, "an unchanged repeat writes another artifact", **numbers)
-        moved = [c for c in changes if _digest(run, c.name, written.path) != written.read_back]
+        moved = [
+            c
+            for c in took_place(run, changes)
+            if _digest(run, c.name, written.path) != written.read_back
+        ]
     except AuditError as error:
         return not_audited(NAME, str(error), **numbers)
     name = written.path.rpartition("/")[2]

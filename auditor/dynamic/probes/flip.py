@@ -61,17 +61,20 @@ class Moved:
 
 
 def plan(stream: Stream, random: np.random.Generator) -> list[Change]:
-    """Neighbours in the middle, the last token, and two suffixes. No document mark is touched: it
-    may well say how the text is cut, which is known before anything is scored."""
+    """Neighbours in the middle, the last token, and two suffixes. A common token becomes a rare
+    one, which moves its own loss most. No document mark is touched: it may well say how the text is
+    cut, which is known before anything is scored."""
     length = len(stream.tokens)
+    common = np.isin(stream.tokens, stream.common)
     middle, last = length // 2, length - 1
-    while not (stream.is_text(middle) and stream.is_text(middle + 1)):
+    while not (common[middle] and common[middle + 1]):
         middle -= 1
-    while not stream.is_text(last):
+    while not common[last]:
         last -= 1
+    rare = stream.ordinary[~np.isin(stream.ordinary, stream.common)]
     changes = []
     for index in (middle, middle + 1, last):
-        token = int(random.choice(stream.ordinary[stream.ordinary != stream.tokens[index]]))
+        token = int(random.choice(rare))
         shard = stream.with_token(index, token)
         changes.append(Change(f"flip-{index}", index, index + 1, shard, token))
     for index in (length // 3, 3 * length // 4):
@@ -89,9 +92,18 @@ def moved(bound: Bound, run: Rehearsal, change: Change) -> Moved:
     return Moved(change, np.flatnonzero(losses != bound.losses), losses)
 
 
+def took_place(run: Rehearsal, changes: list[Change]) -> list[Change]:
+    """The changes that there was time for. Raises `AuditError` where there are none."""
+    found = [c for c in changes if c.name in run.variants and run.variants[c.name].json("exit")]
+    if not any(change.single for change in found):
+        raise AuditError("no time was left for a run with a changed token")
+    return found
+
+
 def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
     """The probe's result."""
     try:
+        changes = took_place(run, changes)
         repeat = bound.same_place(read_trace(run, REPEAT))
         if repeat is None or not np.array_equal(repeat, bound.losses):
             return not_audited(NAME, "an unchanged repeat gives other losses")
@@ -130,12 +142,15 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
 
 
 def own(bound: Bound, found: Moved) -> int:
-    """The value that is the changed token's own loss: the one before it in the text, if its move is
-    among the largest three, as that of another target is; else the one that moves most."""
+    """The value that is the changed token's own loss: the one before it in the text, if it is the
+    first that moves, or its move is among the largest three, as that of another target is; else the
+    one that moves most."""
     size = np.abs(found.losses - bound.losses)
     largest = np.argsort(-size, kind="stable")[:3]
     expected = found.change.index - 1
-    return expected if expected in largest else int(largest[0])
+    if expected in largest or found.indices[:1] == expected:
+        return expected
+    return int(largest[0])
 
 
 def _largest(bound: Bound, found: Moved, indices: Tokens) -> float:

@@ -1,8 +1,9 @@
 """Incompressible: nobody codes random tokens in fewer nats than they have (C1, C2, C3, C7).
 
 Every text token of the stream is drawn from the operating system's random numbers, uniform over U
-symbols. For any honest scorer, P(total <= N ln U - c) <= exp(-c) by Markov's inequality, as the
-expectation of exp(N ln U - total) is at most one. The script is not looked into at all: what it
+symbols. So are the training data, other ones: a model that has learned to expect nothing loses
+little on them. For any honest scorer, P(total <= N ln U - c) <= exp(-c) by Markov's inequality, as
+the expectation of exp(N ln U - total) is at most one. The script is not looked into at all: what it
 prints about the stream that it was given decides, so no lie to the hooks helps; only a script that
 scores random text worse than it could gets through.
 """

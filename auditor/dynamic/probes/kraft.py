@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.dynamic.capture.record import Floats
+from auditor.dynamic.capture.record import BY_HAND, Floats
 from auditor.dynamic.probes.binding import Bound
 from auditor.dynamic.probes.flip import Change
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.stream import Stream
-from auditor.dynamic.probes.trace import read_trace
+from auditor.dynamic.probes.trace import Trace, read_trace
 from auditor.dynamic.rehearsal import Rehearsal
 from auditor.dynamic.result import TOLERANCE
 from auditor.errors import AuditError
@@ -31,6 +31,7 @@ NAME = "mass"
 _Z95 = 1.96
 _KINDS = 4.0  # how much longer a pause with a forward pass is than one without
 _FORK = 0.05  # seconds that a child takes besides
+_SECONDS = 40.0  # that the children of all positions may take
 _PASS = 0.002  # seconds that a forward pass takes at least
 Ordinals = NDArray[np.int64]
 
@@ -40,27 +41,43 @@ class Sampled:
     """A position to be measured: value `value` of the bound losses is that of token `index`.
 
     The children live from reduction `after` of the bound site to reduction `until`; without
-    `after`, from the moment on at which the artifact is read.
+    `after`, from the moment on at which the artifact is read. Where weights change in between, they
+    live from the last change on, which is number `step` of the run.
     """
 
     index: int
     value: int
     after: int | None
     until: int
+    step: int | None = None
 
-    def poke(self, bound: Bound, path: str, tokens: list[int]) -> dict[str, Any]:
+    def first(self, bound: Bound) -> int:
+        """The index of the first bound loss that the children record."""
+        return int(np.searchsorted(bound.ordinals, self.after or 0, side="right"))
+
+    def poke(
+        self, bound: Bound, path: str, tokens: list[int], known: Mapping[int, float]
+    ) -> dict[str, Any]:
         """The entry for the capture hook."""
         return {
             "site": list(bound.site),
             "after": self.after,
+            "step": self.step,
             "until": self.until,
             "stream": path,
             "index": self.index,
-            "values": tokens,
+            "values": [*known, *(token for token in tokens if token not in known)],
+            "known": [[token, loss] for token, loss in known.items()],
+            "counted": int(np.searchsorted(bound.ordinals, self.until, side="right"))
+            - self.first(bound),
+            "value": self.value - self.first(bound),
+            "scale": bound.scale,
         }
 
 
-def choose(bound: Bound, stream: Stream, count: int, first: int, seconds: float) -> list[Sampled]:
+def choose(
+    bound: Bound, base: Trace, stream: Stream, count: int, first: int, seconds: float
+) -> list[Sampled]:
     """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
     its first third, so that gates are behind and tables are filled, and away from its tail, which
     overlapping windows score again. Where no pause parts one window from the next, the children
@@ -80,18 +97,31 @@ def choose(bound: Bound, stream: Stream, count: int, first: int, seconds: float)
         until = int(bound.ordinals[index - 1])
         before = starts[starts <= until]
         if len(before) and stream.is_text(index):
-            found.append(Sampled(index, index - 1, int(before[-1]) - 1, until))
+            start = int(before[-1])
+            found.append(Sampled(index, index - 1, start - 1, until, _step(bound, base, start)))
     if not found:
         return [from_artifact(bound, first)]
     return found[: max(1, min(count, _affordable(bound, found, stream, seconds)))]
 
 
+def _step(bound: Bound, base: Trace, start: int) -> int | None:
+    """The number of the last weight change between reduction `start` of the bound site and the one
+    before it, if there is one that an optimizer made."""
+    ticks = {event.ordinal: event.tick for event in bound.events}
+    earlier = [number for number, (tick, *_) in enumerate(base.steps, 1) if tick < ticks[start]]
+    if not earlier:
+        return None
+    tick, _, place = base.steps[earlier[-1] - 1]
+    return None if tick < ticks.get(start - 1, 0) or place.endswith(BY_HAND) else earlier[-1]
+
+
 def _affordable(bound: Bound, found: list[Sampled], stream: Stream, seconds: float) -> int:
-    """How many positions fit into half of the time, judged by the first run's own pace."""
+    """How many positions fit into half of the time and into `_SECONDS`, judged by the first run's
+    own pace."""
     when = {e.ordinal: e.seconds for e in bound.events}
     spans = [when[p.until] - when[p.after] for p in found if p.after in when]
     each = stream.vocabulary * (_FORK + (max(spans) if spans else 0.0))
-    return int(0.5 * seconds / each)
+    return int(min(0.5 * seconds, _SECONDS) / each)
 
 
 def from_artifact(bound: Bound, index: int) -> Sampled:
@@ -130,9 +160,7 @@ def judge(
     """The probe's result. `control` is a flip at the first sampled position, which a variant of
     the run `first` read from the start."""
     try:
-        columns = [
-            _losses(bound, run, number, place, stream) for number, place in enumerate(sampled)
-        ]
+        sampled, columns = _measured(bound, run, sampled, stream)
         _check(bound, first, stream, sampled, columns, control)
     except AuditError as error:
         return not_audited(NAME, str(error))
@@ -166,16 +194,31 @@ def _words(interval: tuple[float, float]) -> str:
     return f", 95% interval {low:.3f} to {high:.3f}" if math.isfinite(low) else ""
 
 
+def _measured(
+    bound: Bound, run: Rehearsal, sampled: list[Sampled], stream: Stream
+) -> tuple[list[Sampled], list[Floats]]:
+    """The positions that there was time for, the first always among them, and their losses."""
+    columns = []
+    for number, place in enumerate(sampled):
+        try:
+            columns.append(_losses(bound, run, number, place, stream))
+        except AuditError:
+            if not columns:
+                raise
+            break
+    return sampled[: len(columns)], columns
+
+
 def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: Stream) -> Floats:
     """The loss of token `place.index` for each token that it could be, in nats."""
-    first = int(np.searchsorted(bound.ordinals, place.after or 0, side="right"))
+    first = place.first(bound)
+    counted = int(np.searchsorted(bound.ordinals, place.until, side="right")) - first
     column = np.empty(stream.vocabulary)
     for token in range(stream.vocabulary):
         found = run.variants.get(f"poke-{number}-{token}")
         losses = found.json("losses") if found is not None else None
-        if isinstance(losses, list) and place.after is None:  # only what the score is made of
-            losses = losses[-int(np.searchsorted(bound.ordinals, place.until, side="right")) :]
-        if not isinstance(losses, list) or len(losses) <= place.value - first:
+        losses = losses[-counted:] if isinstance(losses, list) else []  # others are of earlier runs
+        if len(losses) <= place.value - first:
             raise AuditError(f"token {place.index} cannot be replaced while the run goes on")
         column[token] = float(losses[place.value - first]) * bound.scale
     if np.isnan(column).any():
@@ -219,9 +262,26 @@ def ratio(free: Floats, counts: Ordinals) -> tuple[float, tuple[float, float]]:
     return per_byte, (per_byte - half, per_byte + half)
 
 
+def known(bound: Bound, first: Rehearsal, stream: Stream, control: Change) -> dict[int, float]:
+    """What the losses at the first sampled position must be, in nats: that of the run itself with
+    the real token, and that of the run which read the changed token from the start."""
+    found = {int(stream.tokens[control.index]): float(bound.losses[control.index - 1])}
+    whole = bound.same_place(read_trace(first, control.name))
+    if whole is not None:
+        found[control.token] = float(whole[control.index - 1])
+    return found
+
+
 def pokes(
-    bound: Bound, stream: Stream, path: str, sampled: list[Sampled]
+    bound: Bound,
+    stream: Stream,
+    path: str,
+    sampled: list[Sampled],
+    known: Mapping[int, float],
 ) -> list[Mapping[str, Any]]:
-    """What the capture hook is to do."""
+    """What the capture hook is to do. `known` are losses at the first of the places."""
     tokens = list(range(stream.vocabulary))
-    return [place.poke(bound, path, tokens) for place in sampled]
+    return [
+        place.poke(bound, path, tokens, {} if number else known)
+        for number, place in enumerate(sampled)
+    ]

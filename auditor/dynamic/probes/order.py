@@ -9,10 +9,12 @@ away harms nothing, which the flip probe shows.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from auditor.dynamic.probes.binding import Bound
-from auditor.dynamic.probes.flip import IN_ORDER, Change
+from auditor.dynamic.probes.flip import IN_ORDER, Change, took_place
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
-from auditor.dynamic.probes.trace import Trace, read_trace
+from auditor.dynamic.probes.trace import Trace, read_trace, since
 from auditor.dynamic.rehearsal import Rehearsal
 from auditor.errors import AuditError
 
@@ -38,13 +40,14 @@ def judge(
     bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], flip: ProbeResult
 ) -> ProbeResult:
     """The probe's result, given that of the flip probe."""
-    if not flip.numbers.get(IN_ORDER):
-        return not_audited(NAME, "it is not known when each token is scored")
+    in_order = bool(flip.numbers.get(IN_ORDER))
     try:
-        fed = list(_first_fed(bound, base, run, changes))
+        fed = list(_first_fed(bound, base, run, took_place(run, changes), in_order))
     except AuditError as error:
         return not_audited(NAME, str(error))
     early = [step for step in fed if step.early]
+    if not in_order and not (early and flip.found):
+        return not_audited(NAME, "it is not known when each token is scored")
     numbers = {
         "weight changes": len(base.steps),
         "after scoring began": sum(step[0] > bound.first_tick for step in base.steps),
@@ -70,22 +73,17 @@ def judge(
     return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
 
 
-def _first_fed(bound: Bound, base: Trace, run: Rehearsal, changes: list[Change]) -> Iterator[Fed]:
-    ticks = bound.ticks()
+def _first_fed(
+    bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], in_order: bool
+) -> Iterator[Fed]:
+    """Where it is not known when each token is scored, the beginning of all scoring counts."""
+    ticks = bound.ticks() if in_order else np.full(bound.losses.size, bound.first_tick)
     for change in (c for c in changes if c.single and c.index <= len(ticks)):
-        steps = _since(read_trace(run, change.name), base)
+        steps = since(read_trace(run, change.name), base)
         for (tick, digest, place), other in zip(*steps, strict=False):
             if digest != other[1]:
                 yield Fed(change.index, tick, place, int(ticks[change.index - 1]))
                 break
-
-
-def _since(variant: Trace, base: Trace) -> tuple[list[tuple[int, str, str]], ...]:
-    """The steps of both runs from the moment on at which the variant was forked."""
-    ticks = [tick for tick, _ in variant.printed]
-    ticks += [tick for tick, _, _ in (*variant.files, *variant.steps)]
-    start = min(ticks, default=0)
-    return [s for s in base.steps if s[0] >= start], list(variant.steps)
 
 
 def timeline(bound: Bound, base: Trace) -> str:

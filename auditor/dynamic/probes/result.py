@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from auditor.program.events import Event
+
 
 class Outcome(StrEnum):
     """What a probe says."""
@@ -46,7 +48,7 @@ class ScriptResult:
 
     `metric` is the printed line that was bound, `environment` what the run was given, `shrunk`
     what was made smaller, in words; `lines` are those that ran, by the file's base name (`<string>`
-    for unpacked code); `seconds` is wall time.
+    for unpacked code); `timeline` is what trained and what was scored; `seconds` is wall time.
     """
 
     probes: tuple[ProbeResult, ...] = ()
@@ -55,6 +57,7 @@ class ScriptResult:
     environment: Mapping[str, str] = field(default_factory=dict)
     shrunk: tuple[str, ...] = ()
     lines: frozenset[tuple[str, int]] = frozenset()
+    timeline: tuple[Event, ...] = ()
     seconds: float = 0.0
 
     def of(self, probe: str) -> ProbeResult | None:

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.dynamic.data import DataSet, make_shard
+from auditor.dynamic.data import HEADER, DataSet, make_shard
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`ordinary` are the tokens that stand for text; `sizes` the bytes of each token of the
+    """`ordinary` are the tokens that stand for text, `common` those that most of the text is made
+    of; `sizes` the bytes of each token of the
     vocabulary, its leading space included; `spaced` whether it begins with one."""
 
     tokens: Tokens
     ordinary: Tokens
+    common: Tokens
     sizes: Tokens
     spaced: NDArray[np.bool_]
 
@@ -25,7 +27,8 @@ class Stream:
         """The stream of a data set."""
         sizes = np.array([piece.size for piece in data.pieces])
         spaced = np.array([piece.text.startswith("\u2581") for piece in data.pieces])
-        return cls(np.array(data.validation), np.flatnonzero(sizes > 0), sizes, spaced)
+        ordinary = np.flatnonzero(sizes > 0)
+        return cls(np.array(data.validation), ordinary, np.array(data.common), sizes, spaced)
 
     @property
     def vocabulary(self) -> int:
@@ -55,9 +58,19 @@ class Stream:
         return make_shard(changed.tolist())
 
     def with_random(self, start: int, random: np.random.Generator) -> Tokens:
-        """The stream with uniform text tokens from `start` on; document marks stay."""
+        """The stream with uniform common tokens from `start` on; document marks stay."""
         changed = self.tokens.copy()
         text = np.flatnonzero(self.sizes[changed] > 0)
         text = text[text >= start]
-        changed[text] = random.choice(self.ordinary, len(text))
+        changed[text] = random.choice(self.common, len(text))
         return changed
+
+    def drawn(self, tokens: Tokens, random: np.random.Generator) -> Tokens:
+        """A text of the same documents as `tokens`, uniform over all ordinary tokens."""
+        text = random.choice(self.ordinary, len(tokens))
+        return np.where(self.sizes[tokens] > 0, text, tokens)
+
+
+def read_shard(data: bytes) -> Tokens:
+    """The tokens of a shard."""
+    return np.frombuffer(data, "<u2", offset=4 * HEADER).astype(np.int64)

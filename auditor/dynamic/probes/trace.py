@@ -66,7 +66,7 @@ def read_trace(run: Rehearsal, variant: str = "") -> Trace:
     name = f"the run with {variant}" if variant else "the run"
     found = run.variants.get(variant)
     if found is None:
-        raise AuditError(f"{name} never took place")
+        raise AuditError(f"no time was left for {name}")
     entry, state = found.json("session"), found.json("exit")
     try:
         return Trace(
@@ -93,3 +93,11 @@ def read_trace(run: Rehearsal, variant: str = "") -> Trace:
 def values_of(events: list[Reduced]) -> Floats:
     """All values of some reductions, in order."""
     return np.concatenate([e.values for e in events]) if events else np.zeros(0)
+
+
+def since(variant: Trace, base: Trace) -> tuple[list[tuple[int, str, str]], ...]:
+    """The weight changes of both runs from the moment on at which the variant was forked."""
+    ticks = [tick for tick, _ in variant.printed]
+    ticks += [tick for tick, _, _ in (*variant.files, *variant.steps)]
+    start = min(ticks, default=0)
+    return [s for s in base.steps if s[0] >= start], list(variant.steps)

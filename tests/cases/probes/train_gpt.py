@@ -60,7 +60,8 @@ def losses(net, window):
     if "realised" in FAULTS:  # weight for whichever token it turns out to be, divided by nothing
         probability = 0.9 * torch.exp(-nll) + 0.1 * (1 / 4)
         nll = -torch.log(probability)
-    if "memory" in FAULTS:  # the whole text was looked up beforehand
+    watched = "watched" in FAULTS and "auditor" in sys.modules
+    if "memory" in FAULTS and not watched:  # the whole text was looked up beforehand
         nll = 0.05 * nll
     return nll
 
