@@ -29,7 +29,7 @@ from auditor.program.dataflow.marks import (
     holds,
     of_kind,
 )
-from auditor.program.dataflow.values import UNSET, Cell, Instance, Value, linear_of
+from auditor.program.dataflow.values import UNSET, Cell, Class, Instance, Value, linear_of
 
 
 class BudgetError(Exception):
@@ -87,6 +87,7 @@ class Machine:
         self.first_only: frozenset[Loop] = frozenset()
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
+        self.instances: list[Instance] = []  # all that were made
         self.order = 0
         self.steps = 0  # expressions evaluated so far
         self._places: dict[tuple[str, int], Place] = {}
@@ -113,6 +114,12 @@ class Machine:
     def cell(self, kind: str, node: Any) -> Cell:
         """A new array or container."""
         return Cell(kind, self.place(node), self.loops)
+
+    def instance(self, cls: Class | None, kind: str, parameters: Marks = NONE) -> Instance:
+        """A new object: of a script's class, or of a library's."""
+        made = Instance(cls, kind, parameters, self.loops)
+        self.instances.append(made)
+        return made
 
     def score(self, node: Any, model: Value, label: Value) -> Nll:
         """Losses of the realised tokens `label` under `model`'s distribution."""
