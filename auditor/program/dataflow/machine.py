@@ -21,6 +21,7 @@ from auditor.program.dataflow.marks import (
     Nll,
     Pass,
     Place,
+    Ratio,
     Read,
     Source,
     Threshold,
@@ -66,9 +67,9 @@ class Trace:
     problem: str | None = None
 
     def reported(self, kind: type[Any]) -> list[Any]:
-        """The marks of one kind that reached a reported loss, in order of their places."""
+        """The marks of one kind that reached a reported loss, in order of place and time."""
         marks = {m for r in self.reports for m in (*r.deps, *r.linear) if type(m) is kind}
-        return sorted(marks, key=lambda m: (m.place.path, m.place.line))
+        return sorted(marks, key=lambda m: (m.place.path, m.place.line, _moment(m)))
 
 
 # A probability that is held against less is kept from a logarithm of zero, and not chosen by.
@@ -228,6 +229,11 @@ class Machine:
             if MODEL in deps and not (term.tokens() & answers) and not _is_scored(deps):
                 marks.add(Blend(self.place(node), term.origin or self.place(node), answers))
         return frozenset(marks)
+
+
+def _moment(mark: Any) -> int:
+    """When a mark arose, as far as it tells."""
+    return int(mark.numerator.order if type(mark) is Ratio else getattr(mark, "order", 0))
 
 
 def outcomes(tests: Iterable[Choice | Threshold], deps: Marks) -> Marks:
