@@ -97,7 +97,17 @@ def audit_in_full(
     overrides: Mapping[str, str] | None = None,
 ) -> Dossier:
     """As `audit_submission`, with what a report shows: sources, hashes, timeline, what ran."""
-    seen = _examine(submission, _probing(dynamic), overrides or {})
+    probing = _probing(dynamic)
+    with _uncollected() if probing is None else nullcontext():
+        dossier = _in_full(
+            _examine(submission, probing, overrides or {}), policy, probing is not None
+        )
+        tree_of.cache_clear()
+        return dossier
+
+
+def _in_full(seen: _Examined, policy: Policy, dynamic: bool) -> Dossier:
+    submission = seen.submission
     return Dossier(
         audit=_judged(seen, policy),
         titles=tuple(title for _, title in seen.named),
@@ -105,8 +115,8 @@ def audit_in_full(
         files=tuple(_files(submission)),
         rules=tuple(_fact(rule, policy) for rule in all_rules()),
         packing=tuple(_packing(seen.unpacked)),
-        dynamic=dynamic is not False,
-        run=_or(RunFacts(overrides=overrides or {}), _run, seen),
+        dynamic=dynamic,
+        run=_or(RunFacts(overrides=seen.context.overrides), _run, seen),
         patches=_or((), _patches, seen),
         books=_or(Books(), _books, seen),
         probed=seen.probed.results,
