@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from auditor.rules import Context, Rule, all_rules
 from auditor.rules.measured import as_run, proofs
 from auditor.submission.model import Submission
 from auditor.submission.unpack import Unpacked, unpack
+from auditor.syntax import tree_of
 from auditor.verdict import judge
 
 T = TypeVar("T")
@@ -81,7 +82,11 @@ def audit_submission(
     `dynamic` asks for the probes, in full or as far as a `Probing` says. `overrides` are
     environment variables to set against what the submission's files tell.
     """
-    return _judged(_examine(submission, _probing(dynamic), overrides or {}), policy)
+    probing = _probing(dynamic)
+    with _uncollected() if probing is None else nullcontext():
+        audit = _judged(_examine(submission, probing, overrides or {}), policy)
+        tree_of.cache_clear()  # the next audit is of another text
+        return audit
 
 
 def audit_in_full(
@@ -92,7 +97,17 @@ def audit_in_full(
     overrides: Mapping[str, str] | None = None,
 ) -> Dossier:
     """As `audit_submission`, with what a report shows: sources, hashes, timeline, what ran."""
-    seen = _examine(submission, _probing(dynamic), overrides or {})
+    probing = _probing(dynamic)
+    with _uncollected() if probing is None else nullcontext():
+        dossier = _in_full(
+            _examine(submission, probing, overrides or {}), policy, probing is not None
+        )
+        tree_of.cache_clear()
+        return dossier
+
+
+def _in_full(seen: _Examined, policy: Policy, dynamic: bool) -> Dossier:
+    submission = seen.submission
     return Dossier(
         audit=_judged(seen, policy),
         titles=tuple(title for _, title in seen.named),
@@ -100,8 +115,8 @@ def audit_in_full(
         files=tuple(_files(submission)),
         rules=tuple(_fact(rule, policy) for rule in all_rules()),
         packing=tuple(_packing(seen.unpacked)),
-        dynamic=dynamic is not False,
-        run=_or(RunFacts(overrides=overrides or {}), _run, seen),
+        dynamic=dynamic,
+        run=_or(RunFacts(overrides=seen.context.overrides), _run, seen),
         patches=_or((), _patches, seen),
         books=_or(Books(), _books, seen),
         probed=seen.probed.results,
@@ -149,7 +164,8 @@ def _examine(
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Without the collector of cycles: trees and values live until the end of an audit, and to look
-    through them again and again takes an eighth of it. Step budgets bound what can pile up.
+    through them again and again takes an eighth of it. Step budgets bound what can pile up. Most is
+    gone by the end of a whole audit, so the one look that follows finds little.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -6,8 +6,9 @@ Only here, in `auditor.delivery` and in `auditor.cli` is anything printed.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ from auditor.delivery import deliver, rendered, write
 from auditor.errors import AuditError
 
 if TYPE_CHECKING:
+    from auditor.dossier import Dossier
     from auditor.finding import Audit
     from auditor.submission.model import Submission
 
+    Load = Callable[[], list[Submission]]
 EXIT_VALID, EXIT_INVALID, EXIT_USAGE, EXIT_UNDECIDED = 0, 1, 2, 3
 REPO_VARIABLE = "PARAMETER_GOLF_REPO"
 
@@ -25,6 +28,7 @@ REPO_VARIABLE = "PARAMETER_GOLF_REPO"
 def audit(options: argparse.Namespace) -> int:
     """`auditor audit`."""
     from auditor.audit import DEFAULT_POLICY, Probing, audit_in_full
+    from auditor.parallel import in_processes
     from auditor.policy import policy
     from auditor.report.view import Audience, View
 
@@ -36,10 +40,12 @@ def audit(options: argparse.Namespace) -> int:
             from auditor.console import telling
 
             probing = Probing(options.budget, stack.enter_context(telling()))
-        dossiers = [
-            audit_in_full(submission, policy=chosen, dynamic=probing, overrides=overrides)
-            for submission in _submissions(options)
-        ]
+        audited = partial(audit_in_full, policy=chosen, dynamic=probing, overrides=overrides)
+        if probing is False:
+            found = in_processes(partial(_each, audited), _loads(options))
+            dossiers = [dossier for part in found for dossier in part]
+        else:
+            dossiers = [audited(submission) for submission in _submissions(options)]
     if not dossiers:
         print(f"auditor: no training script changed since {options.base}", file=sys.stderr)
     view = View(Audience(options.audience), options.timeline, options.excerpts)
@@ -47,7 +53,16 @@ def audit(options: argparse.Namespace) -> int:
     return exit_status([dossier.audit for dossier in dossiers])
 
 
+def _each(audited: Callable[["Submission"], "Dossier"], load: "Load") -> list["Dossier"]:
+    return [audited(submission) for submission in load()]
+
+
 def _submissions(options: argparse.Namespace) -> list["Submission"]:
+    return [one for load in _loads(options) for one in load()]
+
+
+def _loads(options: argparse.Namespace) -> list["Load"]:
+    """What loads the scripts that are named, target by target."""
     from auditor.submission.load import load_change, load_pull_request, load_target
 
     if sum((options.pr is not None, options.base is not None, bool(options.targets))) > 1:
@@ -55,11 +70,11 @@ def _submissions(options: argparse.Namespace) -> list["Submission"]:
     if options.at and options.pr is None and options.base is None:
         raise AuditError("--at names a commit of a pull request: add --pr N")
     if options.base is not None:
-        return load_change(Path(options.repo or "."), options.base, options.at or "HEAD")
+        return [partial(load_change, Path(options.repo or "."), options.base, options.at or "HEAD")]
     if options.pr is not None:
-        return load_pull_request(_repo(options), options.pr, options.at)
+        return [partial(load_pull_request, _repo(options), options.pr, options.at)]
     if options.targets:
-        return [one for target in options.targets for one in load_target(target)]
+        return [partial(load_target, target) for target in options.targets]
     raise AuditError("nothing to audit: name a script, a folder, or --repo CLONE --pr N")
 
 

@@ -52,18 +52,6 @@ def tree_of(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def children(node: ast.AST) -> list[ast.AST]:
-    """The nodes right below a node, in order, without operators and contexts."""
-    found: list[ast.AST] = []
-    for name in _CHILDREN[type(node)]:
-        value = getattr(node, name)
-        if type(value) is list:
-            found += [inner for inner in value if inner is not None]
-        elif value is not None:
-            found.append(value)
-    return found
-
-
 def walk(node: ast.AST) -> list[ast.AST]:
     """`node` and everything below it, breadth first, without operators and contexts."""
     found: list[ast.AST] = [node]

@@ -8,11 +8,12 @@ from functools import cached_property
 
 from auditor.program.configuration import Configuration, fingerprint
 from auditor.program.index import Program
-from auditor.syntax import children
 
 _SCORE = "val_bpb"
 _LOOSE = " \t:=|,-"  # what joins the name of a score to its number
 _NAMES = re.compile(r"val_(?:loss|bpb)")
+_TEXTS = (ast.Constant, ast.JoinedStr)
+_Place = tuple[int, int, int]  # the module's number, line, column
 TELLING = 12  # characters by which a logged line is told from others
 
 
@@ -24,7 +25,6 @@ class Logged:
         self._printed = configuration.printed
         self._scores = configuration.scores
         self._known: dict[ast.If, bool | None] = {}
-        self._spans: dict[ast.If, tuple[int, int]] = {}  # of a branch's lines among all
 
     def show(self, node: ast.If) -> bool | None:
         """Whether the branch taken by `node` ran: True if the logs hold a line that nothing else
@@ -39,9 +39,8 @@ class Logged:
         return self._known[node]
 
     def _compare(self, node: ast.If) -> bool | None:
-        everything = self._starts
-        first, last = self._spans[node]
-        starts = Counter(filter(None, everything[first:last]))
+        first, last = self._span(node)
+        starts = Counter(start for _, start in self._starts[first:last])
         own = [s for s, count in starts.items() if self._everywhere[s] == count]
         if not own:
             return None
@@ -50,7 +49,7 @@ class Logged:
     @cached_property
     def _of_another_version(self) -> bool:
         """Whether each log ends with a score that no line of the program can have printed."""
-        lines = [pieces[0] for pieces in self._pieces if any(_SCORE in p for p in pieces)]
+        lines = [pieces[0] for _, pieces in self._pieces if any(_SCORE in p for p in pieces)]
         known = [_NAMES.split(line, 1) for line in lines if not _NAMES.match(line)]
         return bool(known and self._scores) and not any(
             # What stands before the number's name is known to its end, or only how it begins.
@@ -63,32 +62,43 @@ class Logged:
         at = bisect_left(self._printed, start)
         return at < len(self._printed) and self._printed[at].startswith(start)
 
+    def _span(self, node: ast.If) -> tuple[int, int]:
+        """Which of the starts are those of the calls in a branch's body."""
+        first, last, number = node.body[0], node.body[-1], self._modules[node]
+        end = last.end_lineno or last.lineno, last.end_col_offset or last.col_offset
+        return (
+            bisect_left(self._starts, ((number, first.lineno, first.col_offset), "")),
+            bisect_left(self._starts, ((number, *end), "")),
+        )
+
     @cached_property
     def _everywhere(self) -> Counter[str]:
-        return Counter(filter(None, self._starts))
+        return Counter(start for _, start in self._starts)
 
     @cached_property
-    def _starts(self) -> list[str]:
-        """How the line of each call begins, where that tells it from others; empty elsewhere."""
-        return [_start(pieces) for pieces in self._pieces]
+    def _starts(self) -> list[tuple[_Place, str]]:
+        """How the line of each call begins, if that is telling, by the call's place."""
+        return sorted((at, start) for at, pieces in self._pieces if (start := _start(pieces)))
 
     @cached_property
-    def _pieces(self) -> list[list[str]]:
-        """The constant pieces of the text that each call is given, a branch's calls together."""
-        found: list[list[str]] = []
-        # What is still to be visited, last first; an `if` and a number end that `if`'s body.
-        waiting: list[ast.AST | tuple[ast.If, int]] = [m.tree for m in self._program.modules]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, tuple):
-                self._spans[node[0]] = (node[1], len(found))
-            elif isinstance(node, ast.If):
-                waiting += [*node.orelse, node.test, (node, len(found)), *node.body]
-            else:
-                waiting += children(node)
-                if isinstance(node, ast.Call) and node.args:
-                    found.append(_text(node.args[0]))
-        return found
+    def _pieces(self) -> list[tuple[_Place, list[str]]]:
+        """The pieces of the text that each call is given, and the call's place."""
+        return [
+            ((number, node.lineno, node.col_offset), _text(node.args[0]))
+            for number, module in enumerate(self._program.modules)
+            for node in module.nodes
+            if type(node) is ast.Call and node.args and type(node.args[0]) in _TEXTS
+        ]
+
+    @cached_property
+    def _modules(self) -> dict[ast.AST, int]:
+        """The number of the module that a branch is in."""
+        return {
+            node: number
+            for number, module in enumerate(self._program.modules)
+            for node in module.nodes
+            if type(node) is ast.If
+        }
 
 
 def _text(node: ast.expr) -> list[str]:

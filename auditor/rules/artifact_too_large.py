@@ -28,9 +28,9 @@ class ArtifactTooLarge(Rule):
     axis = Axis.VALIDITY
     what = (
         "The bytes of code and compressed model, counted in three ways: the shipped script with "
-        "the model; the script as it would be if packed, with the model; the total that logs or "
-        "submission.json state. It fails where every known count is over the cap, and where every "
-        "total that the submission itself states is over it."
+        "the model; where that is over the cap, the script as it would be if packed, with the "
+        "model; the total that logs or submission.json state. It fails where every known count is "
+        "over the cap, and where every total that the submission itself states is over it."
     )
     why = "All submissions are compared at one size; a larger one buys its score with bytes."
     source = "README: 16,000,000 bytes, decimal; PRs 1809 and 1835 judged by the logged total"
@@ -44,7 +44,7 @@ class ArtifactTooLarge(Rule):
         "a lone script without model or log has no total to judge",
         "a stated total within the cap is believed where no log and no file contradicts it",
     )
-    version = 2
+    version = 3
 
     def check(self, context: Context) -> Iterator[Finding]:
         """A pass, a note or a failure with every count that is known."""
@@ -107,13 +107,15 @@ def _largest(totals: list[_Total]) -> Iterator[_Total]:
 
 
 def _counted(context: Context) -> Iterator[_Total]:
-    """The model with the script as shipped, and with the script packed."""
+    """The model with the script as shipped and, where that is too large, with the script packed."""
     model = _model(context)
     if model is None:
         return
     size, evidence = model
     main = context.submission.main
     yield _Total("shipped", size + len(main.data), (evidence, Evidence(main.path, 0, "the script")))
+    if size + len(main.data) <= CAP:
+        return
     packed = packed_bytes(main.data)
     if packed < len(main.data):
         yield _Total("packed", size + packed, (evidence, Evidence(main.path, 0, "packed")))

@@ -153,7 +153,7 @@ def unpicked(left: Value, right: Value, place: Place) -> Marks:
     for term, other in ((left, right), (right, left)):
         if holds(linear_of(other), Nll):
             deps = term.all_deps()
-            reads = tuple(m for m in deps if type(m) is Read)
+            reads = tuple(sorted(of_kind(deps, Read), key=lambda read: read.order))
             if reads and not holds(deps, Nll):
                 hashed = frozenset().union(*(r.mixed for r in reads))
                 picked = any(r.spread or r.tokens - hashed for r in reads)

@@ -29,7 +29,6 @@ from auditor.program.dataflow.marks import (
 from auditor.program.dataflow.values import (
     NOTHING,
     UNSET,
-    Instance,
     Value,
     all_marks,
     join,
@@ -205,7 +204,7 @@ class Arrays(Expressions):
         cell = self.cell("array", call.node)
         objects: tuple[Any, ...] = (cell,)
         if call.named.get("requires_grad", NOTHING).const is True:
-            objects = (cell, Instance(None, "torch.Tensor", frozenset(), self.loops))
+            objects = (cell, self.instance(None, "torch.Tensor"))
         if call.name.startswith("full"):
             cell.deps = all_marks(call.values[1:])
         return Value(objects=objects)
@@ -231,9 +230,7 @@ class Arrays(Expressions):
     def _leaf(self, call: Arguments) -> Value:
         """`t.requires_grad_()`: the tensor is a parameter of its own from here on."""
         base = call.get(0)
-        return base.replace(
-            objects=(*base.objects, Instance(None, "torch.Tensor", frozenset(), self.loops))
-        )
+        return base.replace(objects=(*base.objects, self.instance(None, "torch.Tensor")))
 
     def _in_place(self, call: Arguments) -> Value:
         """`x.add_(y)`: `x` changes; a parameter that takes in a gradient is trained."""

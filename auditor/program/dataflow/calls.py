@@ -222,7 +222,7 @@ class Calls(Containers):
             return args[0] if args else NOTHING
         if last in ("Counter", "OrderedDict"):
             return Value(objects=(self.cell("dict", node),))
-        instance = Instance(None, name, parameters_of(values), self.loops)
+        instance = self.instance(None, name, parameters_of(values))
         instance.attributes.update(named)
         deps = all_marks(values)
         sources = of_kind(deps, Source)
@@ -287,7 +287,7 @@ class Calls(Containers):
             self.step(node, thing.parameters | instances(base))
             return NOTHING
         if name in ("register_forward_hook", "register_forward_pre_hook"):
-            handle = Instance(None, "hook", frozenset(), self.loops)
+            handle = self.instance(None, "hook")
             self.hooks[handle] = thing.root(), call.get(1)
             return Value(objects=(handle,))
         if name == "remove" and thing in self.hooks:

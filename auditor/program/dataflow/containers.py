@@ -170,7 +170,7 @@ class Containers(Arrays):
         copies: list[Any] = []
         for thing in base.objects:
             if isinstance(thing, Instance):
-                copy = Instance(thing.cls, thing.kind, thing.parameters, self.loops)
+                copy = self.instance(thing.cls, thing.kind, thing.parameters)
                 copy.attributes = dict(thing.attributes)
                 copy.trained = thing.root().trained
                 for value in copy.attributes.values():
@@ -185,7 +185,7 @@ class Containers(Arrays):
         copies: list[Any] = []
         for thing in base.objects:
             if isinstance(thing, Instance):
-                copy = Instance(thing.cls, thing.kind, thing.parameters, self.loops)
+                copy = self.instance(thing.cls, thing.kind, thing.parameters)
                 copy.attributes = {**thing.attributes, **call.named}
                 thing = copy
             copies.append(thing)

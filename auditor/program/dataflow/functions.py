@@ -54,6 +54,7 @@ class Functions(Calls):
         self.scopes: tuple[Scope, ...] = ()
         self.loaded: dict[str, Scope] = {}
         self.stack: list[Function] = []
+        self.functions: list[Function] = []  # all that were defined
         self.returned: list[list[Value]] = []
         self.handed: list[list[Value]] = []
 
@@ -79,7 +80,9 @@ class Functions(Calls):
             if given is not None:
                 defaults[argument.arg] = self.eval(given)
         scopes = tuple(s for s in self.scopes if not isinstance(s, ClassScope))
-        return Value(objects=(Function(node, self.path, scopes, defaults),))
+        made = Function(node, self.path, scopes, defaults)
+        self.functions.append(made)
+        return Value(objects=(made,))
 
     def invoke(
         self, function: Any, args: list[Value], named: dict[str, Value], node: ast.AST
@@ -158,7 +161,7 @@ class Functions(Calls):
         self, cls: Class, args: list[Value], named: dict[str, Value], node: ast.AST
     ) -> Value:
         values = [*args, *named.values()]
-        instance = Instance(cls, cls.name, frozenset(), self.loops)
+        instance = self.instance(cls, cls.name)
         if cls.descends_from("Optimizer"):
             instance.parameters, instance.kind = parameters_of(values), "optimizer"
         result = Value(objects=(instance,))

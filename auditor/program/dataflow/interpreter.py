@@ -47,11 +47,22 @@ def interpret(program: Program, configuration: Configuration) -> Trace:
         run.trace.problem = "the script is too large to be followed to its end"
     except RecursionError:
         run.trace.problem = "the script is nested too deeply to be followed"
+    run.let_go()
     return run.trace
 
 
 class Interpreter(ControlFlow):
     """One abstract run."""
+
+    def let_go(self) -> None:
+        """Undoes the cycles among what was defined and made, so that nothing has to look for them.
+
+        The trace's marks stay: which object an event is about, and when that was made.
+        """
+        for function in self.functions:
+            function.scopes, function.cls = (), None
+        for instance in self.instances:
+            instance.attributes, instance.trained = {}, frozenset()
 
     def module(self, module: Module) -> Scope:
         """Runs a module's body once."""

@@ -21,6 +21,7 @@ from auditor.program.dataflow.marks import (
     Nll,
     Pass,
     Place,
+    Ratio,
     Read,
     Source,
     Threshold,
@@ -29,7 +30,7 @@ from auditor.program.dataflow.marks import (
     holds,
     of_kind,
 )
-from auditor.program.dataflow.values import UNSET, Cell, Instance, Value, linear_of
+from auditor.program.dataflow.values import UNSET, Cell, Class, Instance, Value, linear_of
 
 
 class BudgetError(Exception):
@@ -66,9 +67,9 @@ class Trace:
     problem: str | None = None
 
     def reported(self, kind: type[Any]) -> list[Any]:
-        """The marks of one kind that reached a reported loss, in order of their places."""
+        """The marks of one kind that reached a reported loss, in order of place and time."""
         marks = {m for r in self.reports for m in (*r.deps, *r.linear) if type(m) is kind}
-        return sorted(marks, key=lambda m: (m.place.path, m.place.line))
+        return sorted(marks, key=lambda m: (m.place.path, m.place.line, _moment(m)))
 
 
 # A probability that is held against less is kept from a logarithm of zero, and not chosen by.
@@ -87,6 +88,7 @@ class Machine:
         self.first_only: frozenset[Loop] = frozenset()
         self.doubt: Place | None = None  # a branch taken that the logs know nothing of
         self.weighed: list[tuple[Instance, frozenset[Train]]] = []  # what weights carried before
+        self.instances: list[Instance] = []  # all that were made
         self.order = 0
         self.steps = 0  # expressions evaluated so far
         self._places: dict[tuple[str, int], Place] = {}
@@ -113,6 +115,12 @@ class Machine:
     def cell(self, kind: str, node: Any) -> Cell:
         """A new array or container."""
         return Cell(kind, self.place(node), self.loops)
+
+    def instance(self, cls: Class | None, kind: str, parameters: Marks = NONE) -> Instance:
+        """A new object: of a script's class, or of a library's."""
+        made = Instance(cls, kind, parameters, self.loops)
+        self.instances.append(made)
+        return made
 
     def score(self, node: Any, model: Value, label: Value) -> Nll:
         """Losses of the realised tokens `label` under `model`'s distribution."""
@@ -221,6 +229,11 @@ class Machine:
             if MODEL in deps and not (term.tokens() & answers) and not _is_scored(deps):
                 marks.add(Blend(self.place(node), term.origin or self.place(node), answers))
         return frozenset(marks)
+
+
+def _moment(mark: Any) -> int:
+    """When a mark arose, as far as it tells."""
+    return int(mark.numerator.order if type(mark) is Ratio else getattr(mark, "order", 0))
 
 
 def outcomes(tests: Iterable[Choice | Threshold], deps: Marks) -> Marks:

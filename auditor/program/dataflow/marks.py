@@ -15,6 +15,15 @@ Affine = tuple[frozenset[tuple[Any, int]], int]
 ZERO: Affine = (frozenset(), 0)
 
 
+class Unknown:
+    """A position of which no more is known than the marks of the value that it is of."""
+
+    __slots__ = ("deps",)
+
+    def __init__(self, deps: "Marks") -> None:
+        self.deps = deps
+
+
 @dataclass(frozen=True, slots=True)
 class Computed:
     """An unknown that is known to be a function of other positions: `max(i - k, 0)`."""

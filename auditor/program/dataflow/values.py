@@ -12,6 +12,7 @@ from auditor.program.dataflow.marks import (
     Place,
     Token,
     Train,
+    Unknown,
     Update,
     of_kind,
 )
@@ -83,11 +84,11 @@ class Value:
         return deps
 
     def affine(self) -> Affine:
-        """Its position; a value of unknown form is a symbol of its own."""
+        """Its position; a value of unknown form gets a symbol of its own."""
         if self.position is None:
             if type(self.const) is int:
                 return frozenset(), self.const
-            self.position = frozenset(((self, 1),)), 0
+            self.position = frozenset(((Unknown(self.deps), 1),)), 0
         return self.position
 
     def with_deps(self, deps: Iterable[Any]) -> "Value":
