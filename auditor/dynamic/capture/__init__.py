@@ -15,7 +15,7 @@ its settings, all optional:
     pokes        [{"site": [path, line, kind, at], "after": n, "step": number of a weight change
                  that takes the place of `after`, "until": m, "stream": path of a shard, "index": j,
                  "values": [tokens], "known": [[token, loss]], "counted": n, "value": k,
-                 "scale": x}]: see `pokes`
+                 "scale": x, "masked": bool}]: see `pokes`
     fallback     such pokes, without `after`, in case that a known loss comes out otherwise
 
 Results, by variant (see `device.run`): `session.json` and `values`, which `record.unpack` reads;

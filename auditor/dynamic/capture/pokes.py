@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from auditor.dynamic.capture.record import Site
+from auditor.dynamic.capture.record import Site, scored
 
 HEADER = 1024  # bytes before the uint16 tokens of a shard
 _CONTEXT = 12  # equal tokens beside a copy's, on one side at least
@@ -47,13 +47,14 @@ class Poke:
     counted: int
     value: int
     scale: float
+    masked: bool
 
     def contradicts(self, token: int, losses: Sequence[float]) -> bool:
         """Whether `token`'s own loss is known to be another."""
         if token not in self.known:
             return False
-        scored = losses[-self.counted :]
-        return len(scored) <= self.value or scored[self.value] * self.scale != self.known[token]
+        own = scored(losses, self.counted, masked=self.masked)
+        return len(own) <= self.value or own[self.value] * self.scale != self.known[token]
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Poke":

@@ -7,7 +7,7 @@ a long run needs no more memory than a short one.
 import sys
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NamedTuple
@@ -157,3 +157,10 @@ def place(depth: int = 1) -> tuple[str, int, int]:
 def is_script(path: str) -> bool:
     """Whether code of this file is the script's own: no library's, and not ours."""
     return _OURS not in path and not any(part in path for part in _LIBRARIES)
+
+
+def scored(losses: Sequence[float], counted: int, *, masked: bool) -> list[float]:
+    """The last `counted` of a place's losses, as earlier ones are of earlier evaluations; without
+    the zeros that a mask left."""
+    kept = [loss for loss in losses if loss != 0 or not masked]
+    return kept[len(kept) - counted :] if counted < len(kept) else kept

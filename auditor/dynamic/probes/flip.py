@@ -29,6 +29,8 @@ from auditor.errors import AuditError
 NAME = "flip"
 REPEAT = "repeat"
 IN_ORDER = "in the order of the text"
+OWN = "own losses"  # value by token, for the tokens that were changed
+_STRONG = 0.25  # of the largest move: what the changed token's own loss moves at least
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
     numbers = {
         "losses": int(bound.losses.size),
         IN_ORDER: in_order,
+        OWN: {m.change.index: owns[m.change.name] for m in singles},
         "moved": {m.change.name: int(m.indices.size) for m in found},
         "moved before": {name: int(indices.size) for name, indices in early.items()},
         "largest move": max(_largest(bound, m, early[m.change.name]) for m in counted),
@@ -132,6 +135,8 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
         return ProbeResult(NAME, Outcome.CLEAN, reason, numbers)
     if not in_order and not cycle([m.indices for m in singles]):
         return not_audited(NAME, "losses move, but it is not clear which tokens they are of")
+    if not in_order:
+        numbers[OWN] = {}
     worst = max(guilty, key=lambda name: early[name].size)
     change = next(c for c in changes if c.name == worst)
     reason = (
@@ -144,13 +149,13 @@ def judge(bound: Bound, run: Rehearsal, changes: list[Change]) -> ProbeResult:
 def own(bound: Bound, found: Moved) -> int:
     """The value that is the changed token's own loss: the one before it in the text, if it is the
     first that moves, or its move is among the largest three, as that of another target is; else the
-    one that moves most."""
+    first of those that move strongly, as the next token's loss may move more."""
     size = np.abs(found.losses - bound.losses)
     largest = np.argsort(-size, kind="stable")[:3]
     expected = found.change.index - 1
     if expected in largest or found.indices[:1] == expected:
         return expected
-    return int(largest[0])
+    return int(np.flatnonzero(size >= _STRONG * size.max())[0])
 
 
 def _largest(bound: Bound, found: Moved, indices: Tokens) -> float:

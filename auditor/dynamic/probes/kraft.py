@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.dynamic.capture.record import BY_HAND, Floats
+from auditor.dynamic.capture.record import BY_HAND, Floats, scored
 from auditor.dynamic.probes.binding import Bound
 from auditor.dynamic.probes.flip import Change
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
@@ -72,35 +72,46 @@ class Sampled:
             - self.first(bound),
             "value": self.value - self.first(bound),
             "scale": bound.scale,
+            "masked": bound.masked,
         }
 
 
 def choose(
-    bound: Bound, base: Trace, stream: Stream, count: int, first: int, seconds: float
+    bound: Bound,
+    base: Trace,
+    stream: Stream,
+    count: int,
+    first: int,
+    own: int,
+    seconds: float,
 ) -> list[Sampled]:
-    """Up to `count` positions, `first` (a token's index) among them, spread over the stream past
+    """Up to `count` positions, `first` (a token's index, whose loss is value `own`) and, where
+    losses are in the order of the text, others, spread over the stream past
     its first third, so that gates are behind and tables are filled, and away from its tail, which
     overlapping windows score again. Where no pause parts one window from the next, the children
     start when the artifact is read, and there is one position: each token costs an evaluation.
     There are as many as about `seconds` allow, at least one."""
-    if bound.masked or abs(bound.losses.size - stream.targets) > stream.targets // 4:
-        raise AuditError("the values behind the score are not one a token in order")
+    if abs(bound.losses.size - stream.targets) > stream.targets // 4:
+        raise AuditError("the values behind the score are not one a token")
     starts = _window_starts(bound)
     starts = starts[starts > bound.ordinals[0]]
     if not len(starts):
-        return [from_artifact(bound, first)]
+        return [from_artifact(bound, first, own)]
     tail = max(bound.losses.size - stream.targets, 0)
     last = int(stream.targets * 0.9) - tail
     spread = np.linspace(stream.targets // 3, last, max(count - 1, 1)).astype(int).tolist()
+    values = {first: own}
+    if own == first - 1:
+        values |= {index: index - 1 for index in spread}
     found = []
-    for index in dict.fromkeys([first, *spread]):
-        until = int(bound.ordinals[index - 1])
+    for index, value in values.items():
+        until = int(bound.ordinals[value])
         before = starts[starts <= until]
         if len(before) and stream.is_text(index):
             start = int(before[-1])
-            found.append(Sampled(index, index - 1, start - 1, until, _step(bound, base, start)))
-    if not found:
-        return [from_artifact(bound, first)]
+            found.append(Sampled(index, value, start - 1, until, _step(bound, base, start)))
+    if not found or found[0].index != first:
+        return [from_artifact(bound, first, own)]
     return found[: max(1, min(count, _affordable(bound, found, stream, seconds)))]
 
 
@@ -124,9 +135,9 @@ def _affordable(bound: Bound, found: list[Sampled], stream: Stream, seconds: flo
     return int(min(0.5 * seconds, _SECONDS) / each)
 
 
-def from_artifact(bound: Bound, index: int) -> Sampled:
+def from_artifact(bound: Bound, index: int, own: int) -> Sampled:
     """One position, whose children live from the reading of the artifact on."""
-    return Sampled(index, index - 1, None, int(bound.ordinals[index - 1]))
+    return Sampled(index, own, None, int(bound.ordinals[own]))
 
 
 def _window_starts(bound: Bound) -> Ordinals:
@@ -166,7 +177,7 @@ def judge(
         return not_audited(NAME, str(error))
     masses = [float(np.exp(-column).sum()) for column in columns]
     free = np.log2(masses)
-    counts = stream.byte_counts()[[place.value for place in sampled]]
+    counts = stream.byte_counts()[[place.index - 1 for place in sampled]]
     per_byte, interval = ratio(free, counts)
     worst = int(np.argmax(masses))
     numbers = {
@@ -217,7 +228,7 @@ def _losses(bound: Bound, run: Rehearsal, number: int, place: Sampled, stream: S
     for token in range(stream.vocabulary):
         found = run.variants.get(f"poke-{number}-{token}")
         losses = found.json("losses") if found is not None else None
-        losses = losses[-counted:] if isinstance(losses, list) else []  # others are of earlier runs
+        losses = scored(losses, counted, masked=bound.masked) if isinstance(losses, list) else []
         if len(losses) <= place.value - first:
             raise AuditError(f"token {place.index} cannot be replaced while the run goes on")
         column[token] = float(losses[place.value - first]) * bound.scale
@@ -262,13 +273,15 @@ def ratio(free: Floats, counts: Ordinals) -> tuple[float, tuple[float, float]]:
     return per_byte, (per_byte - half, per_byte + half)
 
 
-def known(bound: Bound, first: Rehearsal, stream: Stream, control: Change) -> dict[int, float]:
+def known(
+    bound: Bound, first: Rehearsal, stream: Stream, control: Change, own: int
+) -> dict[int, float]:
     """What the losses at the first sampled position must be, in nats: that of the run itself with
     the real token, and that of the run which read the changed token from the start."""
-    found = {int(stream.tokens[control.index]): float(bound.losses[control.index - 1])}
+    found = {int(stream.tokens[control.index]): float(bound.losses[own])}
     whole = bound.same_place(read_trace(first, control.name))
     if whole is not None:
-        found[control.token] = float(whole[control.index - 1])
+        found[control.token] = float(whole[own])
     return found
 
 

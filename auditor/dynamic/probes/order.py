@@ -6,13 +6,11 @@ token's own loss, unless nothing that was scored hangs on it: a warm-up on weigh
 away harms nothing, which the flip probe shows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from auditor.dynamic.probes.binding import Bound
-from auditor.dynamic.probes.flip import IN_ORDER, Change, took_place
+from auditor.dynamic.probes.flip import OWN, Change, took_place
 from auditor.dynamic.probes.result import Outcome, ProbeResult, not_audited
 from auditor.dynamic.probes.trace import Trace, read_trace, since
 from auditor.dynamic.rehearsal import Rehearsal
@@ -40,13 +38,13 @@ def judge(
     bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], flip: ProbeResult
 ) -> ProbeResult:
     """The probe's result, given that of the flip probe."""
-    in_order = bool(flip.numbers.get(IN_ORDER))
+    own = flip.numbers.get(OWN) or {}
     try:
-        fed = list(_first_fed(bound, base, run, took_place(run, changes), in_order))
+        fed = list(_first_fed(bound, base, run, took_place(run, changes), own))
     except AuditError as error:
         return not_audited(NAME, str(error))
     early = [step for step in fed if step.early]
-    if not in_order and not (early and flip.found):
+    if not own and not (early and flip.found):
         return not_audited(NAME, "it is not known when each token is scored")
     numbers = {
         "weight changes": len(base.steps),
@@ -74,15 +72,17 @@ def judge(
 
 
 def _first_fed(
-    bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], in_order: bool
+    bound: Bound, base: Trace, run: Rehearsal, changes: list[Change], own: Mapping[int, int]
 ) -> Iterator[Fed]:
-    """Where it is not known when each token is scored, the beginning of all scoring counts."""
-    ticks = bound.ticks() if in_order else np.full(bound.losses.size, bound.first_tick)
-    for change in (c for c in changes if c.single and c.index <= len(ticks)):
+    """`own` is the value that is each changed token's own loss. Where that is not known, the
+    beginning of all scoring counts."""
+    ticks = bound.ticks()
+    for change in (c for c in changes if c.single):
+        scored = int(ticks[own[change.index]]) if change.index in own else bound.first_tick
         steps = since(read_trace(run, change.name), base)
         for (tick, digest, place), other in zip(*steps, strict=False):
             if digest != other[1]:
-                yield Fed(change.index, tick, place, int(ticks[change.index - 1]))
+                yield Fed(change.index, tick, place, scored)
                 break
 
 

@@ -250,29 +250,32 @@ def _judge(plan: RunPlan, first: _First, deadline: float, say: Say) -> Iterator[
     yield first.done.proved(flipped, bound)
     yield first.done.proved(order.judge(bound, base, run, changes, flipped), bound)
     say("running it again: tokens replaced in place, the artifact swapped")
-    in_order = bool(flipped.numbers.get(flip.IN_ORDER))
-    yield from _second_run(plan, first, bound, in_order, deadline)
+    own = (flipped.numbers.get(flip.OWN) or {}).get(changes[0].index)
+    yield from _second_run(plan, first, bound, own, deadline)
 
 
 def _second_run(
-    plan: RunPlan, first: _First, bound: Bound, in_order: bool, deadline: float
+    plan: RunPlan, first: _First, bound: Bound, own: int | None, deadline: float
 ) -> Iterator[ProbeResult]:
     control = first.changes[0]
     problem, sampled = "", []
     try:
-        if not in_order:
+        if own is None:
             raise AuditError("it is not known which value is the loss of which token")
         left = deadline - time.monotonic()
-        sampled = kraft.choose(bound, first.base, first.stream, _POSITIONS, control.index, left)
+        sampled = kraft.choose(
+            bound, first.base, first.stream, _POSITIONS, control.index, own, left
+        )
         read_trace(first.done.run, control.name)
     except AuditError as error:
         problem = str(error)
     variants, files = _swapped(plan, first)
     rest = first.done.run.seconds / 2  # of the run itself, after the last replaced token
     replaced: dict[str, Any] = {"variants": [], "pokes": [], "reserved": rest}
-    later = [kraft.from_artifact(bound, control.index)]
-    if not problem:
-        known = kraft.known(bound, first.done.run, first.stream, control)
+    later: list[kraft.Sampled] = []
+    if own is not None and not problem:
+        later = [kraft.from_artifact(bound, control.index, own)]
+        known = kraft.known(bound, first.done.run, first.stream, control, own)
         for name, places in (("pokes", sampled), ("fallback", later)):
             replaced[name] = kraft.pokes(bound, first.stream, _VALIDATION, places, known)
     swaps, poked = _side_by_side(plan, [{"variants": variants}, replaced], files, deadline)
