@@ -5,11 +5,12 @@ Built without importing anything of the submission. A script that cannot be pars
 """
 
 import ast
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.program.source import parse
 from auditor.submission.model import SourceFile, Submission
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from auditor.submission.unpack import Unpacked
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+N = TypeVar("N", bound=ast.AST)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class Module:
     def nodes(self) -> list[ast.AST]:
         """Every node of the tree but operators and contexts, breadth first."""
         return walk(self.tree)
+
+    def nodes_of(self, kind: type[N]) -> list[N]:
+        """The nodes of that very class, breadth first."""
+        return self._by_kind.get(kind, [])
+
+    @cached_property
+    def _by_kind(self) -> Mapping[type[ast.AST], list[Any]]:
+        found: defaultdict[type[ast.AST], list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            found[type(node)].append(node)
+        return found
 
     @cached_property
     def functions(self) -> Mapping[str, FunctionNode]:

@@ -86,8 +86,8 @@ class Logged:
         return [
             ((number, node.lineno, node.col_offset), _text(node.args[0]))
             for number, module in enumerate(self._program.modules)
-            for node in module.nodes
-            if type(node) is ast.Call and node.args and type(node.args[0]) in _TEXTS
+            for node in module.nodes_of(ast.Call)
+            if node.args and type(node.args[0]) in _TEXTS
         ]
 
     @cached_property
@@ -96,8 +96,7 @@ class Logged:
         return {
             node: number
             for number, module in enumerate(self._program.modules)
-            for node in module.nodes
-            if type(node) is ast.If
+            for node in module.nodes_of(ast.If)
         }
 
 

@@ -76,8 +76,8 @@ def _in_files(files: Mapping[str, SourceFile]) -> Iterator[NativeSource]:
 def _in_strings(module: Module) -> Iterator[NativeSource]:
     """Texts that include headers or define functions with braces; Triton kernels by decorator."""
     if "#include" in module.source or "__global__" in module.source:
-        for node in module.nodes:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        for node in module.nodes_of(ast.Constant):
+            if isinstance(node.value, str):
                 text, cuda = node.value, _CUDA.search(node.value) is not None
                 if (cuda or _INCLUDE.search(text)) and "{" in text:
                     problem = "too large" if len(text) > MAX_SOURCE else None

@@ -244,34 +244,38 @@ class _Page:
     def _counters(self) -> dict[int, str]:
         """For each loop's line, its first variable; of a `while`, what it counts with."""
         found: dict[int, str] = {}
-        for node in self.module.nodes:
-            if isinstance(node, ast.For | ast.AsyncFor):
-                within = [n for n in walk(node.target) if isinstance(n, ast.Name)]
-            elif isinstance(node, ast.While):
-                within = _counted(node)
-            else:
-                continue
-            found[node.lineno] = next((n.id for n in within if n.id != "_"), "")
+        loops: list[ast.For | ast.AsyncFor] = [
+            *self.module.nodes_of(ast.For),
+            *self.module.nodes_of(ast.AsyncFor),
+        ]
+        for node in loops:
+            within = [n for n in walk(node.target) if isinstance(n, ast.Name)]
+            found[node.lineno] = _counter(within)
+        for counting in self.module.nodes_of(ast.While):
+            found[counting.lineno] = _counter(_counted(counting))
         return found
 
     @cached_property
     def _quiet(self) -> list[tuple[int, int]]:
         found = []
-        for node in self.module.nodes:
-            switches: list[ast.expr] = []
-            if isinstance(node, ast.With):
-                switches = [item.context_expr for item in node.items]
-            elif isinstance(node, ast.FunctionDef):
-                switches = node.decorator_list
+        switching: list[tuple[ast.stmt, list[ast.expr]]] = [
+            *((n, [i.context_expr for i in n.items]) for n in self.module.nodes_of(ast.With)),
+            *((n, n.decorator_list) for n in self.module.nodes_of(ast.FunctionDef)),
+        ]
+        for node, switches in switching:
             named = {
                 inner.attr if isinstance(inner, ast.Attribute) else inner.id
                 for switch in switches
                 for inner in walk(switch)
                 if isinstance(inner, ast.Attribute | ast.Name)
             }
-            if named.intersection(_WITHOUT_GRADIENTS) and isinstance(node, ast.stmt):
+            if named.intersection(_WITHOUT_GRADIENTS):
                 found.append((node.lineno, node.end_lineno or node.lineno))
         return found
+
+
+def _counter(names: list[ast.Name]) -> str:
+    return next((n.id for n in names if n.id != "_"), "")
 
 
 def _counted(node: ast.While) -> list[ast.Name]:

@@ -105,9 +105,9 @@ class WhatRan:
         """The first line that names each variable."""
         found: dict[str, tuple[Module, int]] = {}
         for module in self._program.modules:
-            for node in module.nodes:
-                name = node.value if isinstance(node, ast.Constant) else None
-                if isinstance(name, str) and name in self._read and isinstance(node, ast.expr):
+            for node in module.nodes_of(ast.Constant):
+                name = node.value
+                if isinstance(name, str) and name in self._read:
                     known = found.get(name)
                     if known is None or (known[0] is module and node.lineno < known[1]):
                         found[name] = (module, node.lineno)
@@ -171,8 +171,8 @@ class WhatRan:
         """Where something of a name is called."""
         found: dict[str, list[tuple[Module, int]]] = {}
         for module in self._program.modules:
-            for node in module.nodes:
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            for node in module.nodes_of(ast.Call):
+                if isinstance(node.func, ast.Name | ast.Attribute):
                     func = node.func
                     name = func.id if isinstance(func, ast.Name) else func.attr
                     found.setdefault(name, []).append((module, node.lineno))
@@ -189,12 +189,12 @@ def _decider(evidence: Evidence) -> Decider:
 
 
 def _conditions(module: Module) -> Iterator[tuple[ast.expr, int, int]]:
-    for node in module.nodes:
-        if isinstance(node, ast.If | ast.While):
-            first = node.body[0].lineno
-            yield node.test, first, node.end_lineno or first
-        elif isinstance(node, ast.IfExp):
-            yield node.test, node.lineno, node.end_lineno or node.lineno
+    branches: list[ast.If | ast.While] = [*module.nodes_of(ast.If), *module.nodes_of(ast.While)]
+    for node in branches:
+        first = node.body[0].lineno
+        yield node.test, first, node.end_lineno or first
+    for choice in module.nodes_of(ast.IfExp):
+        yield choice.test, choice.lineno, choice.end_lineno or choice.lineno
 
 
 def _innermost(module: Module, line: int) -> FunctionNode | None:
