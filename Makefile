@@ -26,7 +26,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-install: $(STAMP) ## create .venv with everything
+install: $(STAMP) ## create .venv with everything, the auditor's hot modules compiled
+	@$(BIN)/python -m auditor.compilation
 
 record: $(STAMP) ## the main job: real text -> trained, exported, evaluated, audited record folder
 	$(BIN)/hedge-record run --preset $(PRESET) --audit $(RECORD_FLAGS)

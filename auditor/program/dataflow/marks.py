@@ -62,7 +62,7 @@ class Source:
 class Token:
     """Tokens of a stream, aligned: element j of the value is the stream's token `start + j`."""
 
-    stream: object
+    stream: Any
     start: Affine
 
 
